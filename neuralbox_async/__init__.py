@@ -1,0 +1,75 @@
+"""NeuralBox for asyncio and trio: one POST that costs tokens is never paid twice, and waiting takes few requests.
+
+async with AsyncNeuralBox() as nb:                                   # the key is in NEURALBOX_API_KEY
+    answer = await nb.generate("gpt-5", "Explain quantum computing in simple terms")
+    print(answer.text, answer.tokens_spent)
+"""
+
+from neuralbox_async._bulk import Outcome
+from neuralbox_async._client import AsyncNeuralBox
+from neuralbox_async._core.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    ClientClosedError,
+    GenerationFailedError,
+    GenerationTimeoutError,
+    InsufficientTokensError,
+    InternalServerError,
+    LedgerError,
+    NeuralBoxError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseError,
+    UnprocessableEntityError,
+    UsageError,
+)
+from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying
+from neuralbox_async._core.limits import Rate, RateLimit
+from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.pacing import Pacing
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "Abandoned",
+    "Accepted",
+    "AsyncNeuralBox",
+    "AuthenticationError",
+    "BadRequestError",
+    "Balance",
+    "BudgetExceededError",
+    "ClientClosedError",
+    "Event",
+    "Generation",
+    "GenerationFailedError",
+    "GenerationRequest",
+    "GenerationTimeoutError",
+    "InsufficientTokensError",
+    "InternalServerError",
+    "LedgerError",
+    "Looked",
+    "NeuralBoxError",
+    "NotFoundError",
+    "Outcome",
+    "OutcomeUnknownError",
+    "Pacing",
+    "Paused",
+    "PermissionDeniedError",
+    "Rate",
+    "RateLimit",
+    "RateLimitError",
+    "Requested",
+    "ResponseError",
+    "Retrying",
+    "UnprocessableEntityError",
+    "UsageError",
+]

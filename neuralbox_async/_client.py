@@ -1,0 +1,359 @@
+"""AsyncNeuralBox, the public face: each method turns its arguments into a call with a deadline and hands it on."""
+
+import math
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, NoReturn, Self
+
+from attrs import evolve
+
+from neuralbox_async._bulk import Lent, Outcome, Requests, Run
+from neuralbox_async._core import api
+from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_key
+from neuralbox_async._core.errors import GenerationFailedError, UsageError
+from neuralbox_async._core.events import Accepted
+from neuralbox_async._core.limits import Rate, RateLimit
+from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.pacing import Pacing
+from neuralbox_async._edge import clock, files
+from neuralbox_async._edge.http import HighestId, Http, Key
+from neuralbox_async._edge.log import Observer, log
+from neuralbox_async._edge.slots import HttpClient, Slots
+from neuralbox_async._fan_out import Results
+from neuralbox_async._looks import Following, Jobs, Looks
+
+DEFAULT_TIMEOUT: Final = 600.0
+DEFAULT_LOOK_PRICE: Final = 0.35
+
+
+class _Same(Enum):
+    """The value of an option that a view takes over from the client it was made of."""
+
+    SAME = "same"
+
+
+_SAME: Final = _Same.SAME
+
+
+class AsyncNeuralBox:
+    """A client of the NeuralBox API, for asyncio and trio.
+
+    Use it as an async context manager, or keep one for the life of your program and `await nb.aclose()` at its end. One
+    client belongs to one event loop. It may be used by any number of tasks at once.
+
+    Args:
+        api_key: Your key; taken from the environment's `NEURALBOX_API_KEY` if not given.
+        base_url: Where the API is; else `NEURALBOX_BASE_URL`, else `https://neuralbox.top/api/v2`.
+        timeout: Seconds that one call may take in all: queueing, retries, looks, download.
+        max_retries: How often a POST that certainly cost nothing is repeated. Calls that cost nothing are repeated
+            until their timeout.
+        http_client: An `httpx.AsyncClient` of yours to send with. It is never closed, and its auth, cookies and
+            redirects are not used.
+        max_connections: Most requests under way at once; submissions take at most half of them.
+        look_price: Seconds of waiting that one request is worth: higher means fewer looks and later results.
+        poll_interval: A fixed number of seconds between looks instead of learned ones.
+        pacing: What is known of how long models take; share one between clients and they learn together.
+        rate: What is known of the plan's windows; share one between clients of one account.
+        budget: Not available in this version; must be None.
+        file_hosts: Hosts besides the service's own from which results may be fetched.
+        allow_insecure_http: Let `base_url` be http:// on another machine. The key then travels unencrypted.
+        observe: Called with each `Event` as it happens, in the event loop; the default writes to the log.
+
+    Raises:
+        UsageError: an argument cannot work. Nothing was sent.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_retries: int = 2,
+        http_client: HttpClient | None = None,
+        max_connections: int = 100,
+        look_price: float = DEFAULT_LOOK_PRICE,
+        poll_interval: float | None = None,
+        pacing: Pacing | None = None,
+        rate: Rate | None = None,
+        budget: None = None,
+        file_hosts: Collection[str] | None = None,
+        allow_insecure_http: bool = False,
+        observe: Observer | None = None,
+    ) -> None:
+        _refuse(budget=budget)
+        address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
+        self._timeout = _positive("timeout", timeout)
+        self._http = Http(
+            base_url=checked_base_url(address, allow_insecure_http=allow_insecure_http),
+            key=Key(checked_key(api_key if api_key is not None else os.environ.get("NEURALBOX_API_KEY"))),
+            slots=Slots(max_connections, http_client),
+            rate=Rate() if rate is None else rate,
+            seen=HighestId(),
+            file_hosts=frozenset(file_hosts or ()),
+            observe=observe or log,
+            max_retries=_count("max_retries", max_retries, least=0),
+        )
+        self._looks = Looks(
+            http=self._http,
+            pacing=Pacing() if pacing is None else pacing,
+            jobs=Jobs(),
+            look_price=_positive("look_price", look_price),
+            poll_interval=None if poll_interval is None else _positive("poll_interval", poll_interval),
+        )
+        self._closes = True
+
+    # --- one generation ----------------------------------------------------------------------------------------------
+
+    async def generate(
+        self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Generation:
+        """Submit a generation and wait until it is completed.
+
+        Args:
+            model: The model's slug, any string the service knows.
+            prompt: The message, or the description of the picture, clip or song.
+            params: Options of the model, such as `{"duration": 5}`.
+            timeout: Seconds for the whole call; None: the client's.
+
+        Raises:
+            UsageError: the request cannot work; nothing was sent.
+            APIStatusError: the service refused it; nothing was charged.
+            OutcomeUnknownError: it was sent and the answer is lost; it may have been charged.
+            GenerationFailedError: it failed; nothing was charged.
+            GenerationTimeoutError: it is not finished; the error has its id.
+        """
+        deadline = self._deadline(timeout)
+        accepted = await self._submit(GenerationRequest(model, prompt, params), deadline)
+        return await self._finish(accepted, deadline)
+
+    async def submit(
+        self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Generation:
+        """Send one generation and return what the service says of it: often pending, perhaps final, perhaps failed.
+
+        Takes the arguments of `generate` and raises what it raises before the waiting.
+        """
+        return await self._submit(GenerationRequest(model, prompt, params), self._deadline(timeout))
+
+    async def get(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
+        """Look at a generation once. Failed generations are returned, not raised.
+
+        Raises NotFoundError if there is none of this id, APIError if no good answer came within the timeout.
+        """
+        return await self._looks.look(_id(generation), deadline=self._deadline(timeout))
+
+    def poll(self, generation: Generation | int | str, *, timeout: float | None = None) -> AsyncIterator[Generation]:
+        """Yield each look at a generation; the last one is final (completed or failed).
+
+        One that is final already is yielded once. Raises GenerationTimeoutError if it is not final in time.
+        """
+        return Following(self._looks, generation, deadline=self._deadline(timeout))
+
+    async def wait(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
+        """Wait until a generation is completed.
+
+        Raises GenerationFailedError if it failed, GenerationTimeoutError if it is not finished in time.
+        """
+        return await self._finish(generation, self._deadline(timeout))
+
+    async def download(
+        self, generation: Generation | int | str, to: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> Path:
+        """Save the result of a completed generation and return the path of the file.
+
+        Args:
+            generation: The generation, or its id.
+            to: A folder (an existing one, or with a trailing slash), where the file is named after the id and what its
+                bytes are; or a file. Missing folders are made. Texts become `.txt`.
+            timeout: Seconds for the whole call; None: the client's.
+
+        Raises:
+            UsageError: it is not finished yet, or lies on a host that this client does not know.
+            GenerationFailedError: it failed, there is nothing to download.
+            APIStatusError, APIConnectionError: the file could not be fetched (results expire).
+            OSError: the file could not be written.
+        """
+        deadline = self._deadline(timeout)
+        if not isinstance(generation, Generation):
+            generation = await self._looks.look(_id(generation), deadline=deadline)
+        return await self._save(generation, to, None, deadline)
+
+    # --- many generations --------------------------------------------------------------------------------------------
+
+    def generate_many(
+        self,
+        requests: Requests,
+        *,
+        max_concurrency: int = 100,
+        ledger: None = None,
+        budget: None = None,
+        download_to: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[Results[Outcome]]:
+        """Run many generations at once; an async context manager that gives an async iterator of outcomes.
+
+        Outcomes come as they finish. One bad item never raises: its outcome has `error` set. Requests are pulled only
+        when there is room for one, so they may be endless. Leaving the block starts nothing new, gives POSTs under way
+        a grace of 5 s to learn their id (an `Abandoned` event tells it), and cancels the rest.
+
+        Args:
+            requests: GenerationRequests, from any sync or async iterable.
+            max_concurrency: Most items under way, or finished and not yet taken.
+            ledger: Not available in this version; must be None.
+            budget: Not available in this version; must be None.
+            download_to: A folder to save results in, named after their key or id.
+            timeout: Seconds for each step of an item: its POST, its waiting, its download; None: the client's. Time in
+                which the plan's window is closed does not count.
+
+        Raises:
+            UsageError: an argument cannot work.
+            AuthenticationError, InsufficientTokensError, PermissionDeniedError: from the iterator, after the outcomes
+                of all items under way: no further item could succeed.
+        """
+        _refuse(ledger=ledger, budget=budget)
+        limit = _count("max_concurrency", max_concurrency, least=1)
+        seconds = self._timeout if timeout is None else _positive("timeout", timeout)
+        folder = None if download_to is None else f"{os.fspath(download_to)}/"
+
+        async def may_submit() -> None:
+            await self._http.wait_for_window("generate", paid=True, deadline=math.inf)
+
+        async def may_look() -> None:
+            await self._http.wait_for_window("get", paid=False, deadline=math.inf)
+
+        async def save(generation: Generation, key: str | None, deadline: float) -> Path:
+            return await self._save(generation, folder or "", key, deadline)
+
+        async def submit(request: GenerationRequest) -> Generation:
+            return await self._submit(request, math.inf, timeout=seconds)
+
+        lent = Lent(
+            may_submit=may_submit,
+            may_look=may_look,
+            closed=lambda: self._http.rate.seconds_closed(now=clock.now()),
+            deadline=lambda: clock.now() + seconds,
+            submit=submit,
+            finish=self._finish,
+            save=None if folder is None else save,
+        )
+        return Run(requests, lent).outcomes(limit=limit)
+
+    # --- the account -------------------------------------------------------------------------------------------------
+
+    async def balance(self, *, timeout: float | None = None) -> Balance:
+        """Ask what the account can still spend. Raises APIError if no good answer came within the timeout."""
+        return await self._http.send(api.balance(), deadline=self._deadline(timeout))
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """What the last answer said of the plan's windows."""
+        return self._http.rate.last
+
+    # --- the client itself -------------------------------------------------------------------------------------------
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Literal[_Same.SAME] = _SAME,
+        max_retries: int | Literal[_Same.SAME] = _SAME,
+        look_price: float | Literal[_Same.SAME] = _SAME,
+        poll_interval: float | Literal[_Same.SAME] | None = _SAME,
+        observe: Observer | Literal[_Same.SAME] = _SAME,
+    ) -> "AsyncNeuralBox":
+        """Return a view with other options. It shares connections, gate, rate and pacing; closing it closes nothing."""
+        view = object.__new__(type(self))
+        http, looks = self._http, self._looks
+        if max_retries is not _SAME:
+            http = evolve(http, max_retries=_count("max_retries", max_retries, least=0))
+        if observe is not _SAME:
+            http = evolve(http, observe=observe)
+        if look_price is not _SAME:
+            looks = evolve(looks, look_price=_positive("look_price", look_price))
+        if poll_interval is not _SAME:
+            fixed = None if poll_interval is None else _positive("poll_interval", poll_interval)
+            looks = evolve(looks, poll_interval=fixed)
+        view._http, view._looks = http, evolve(looks, http=http)
+        view._timeout = self._timeout if timeout is _SAME else _positive("timeout", timeout)
+        view._closes = False
+        return view
+
+    async def aclose(self) -> None:
+        """Close the connections; calling it twice is harmless. The client cannot be used afterwards."""
+        if self._closes:
+            await self._http.slots.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._http.base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An AsyncNeuralBox holds your API key and connections; create one in each process.")
+
+    # --- steps that a single call and a run share --------------------------------------------------------------------
+
+    def _deadline(self, timeout: float | None) -> float:
+        return clock.now() + (self._timeout if timeout is None else _positive("timeout", timeout))
+
+    async def _submit(self, request: GenerationRequest, deadline: float, *, timeout: float = math.inf) -> Generation:
+        generation = await self._http.send(api.generate(request), deadline=deadline, timeout=timeout)
+        self._looks.jobs.remember(request, generation)
+        self._http.tell(Accepted(request=request, generation=generation))
+        return generation
+
+    async def _finish(self, generation: Generation | int | str, deadline: float) -> Generation:
+        final = [look async for look in Following(self._looks, generation, deadline=deadline)][-1]
+        _raise_if_failed(final)
+        return final
+
+    async def _save(self, generation: Generation, to: str | os.PathLike[str], key: str | None, deadline: float) -> Path:
+        _raise_if_failed(generation)
+        if not generation.done:
+            raise UsageError(
+                f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
+                generation_id=generation.id,
+            )
+        return await files.save(self._http, generation, to, key=key, deadline=deadline)
+
+
+def _raise_if_failed(generation: Generation) -> None:
+    if generation.failed:
+        reason = generation.error or "the service gives no reason"
+        raise GenerationFailedError(
+            f"Generation {generation.id} failed: {reason}. Nothing was charged; change the prompt or the model.",
+            generation_id=generation.id,
+            generation=generation,
+        )
+
+
+def _id(generation: Generation | int | str) -> int | str:
+    return generation.id if isinstance(generation, Generation) else generation
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return value
+
+
+def _count(name: str, value: int, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number of {least} or more, not {value!r}.")
+    return value
+
+
+def _refuse(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}= is not available in this version of neuralbox_async; leave it out.")

@@ -1,0 +1,1 @@
+"""Rules decide and touch nothing: plain functions over plain values, no await, no clock, no disk, no socket."""

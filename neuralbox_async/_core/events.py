@@ -1,0 +1,66 @@
+"""What an observer may hear: one frozen record for each thing that happens, handed over as it happens.
+
+`AsyncNeuralBox(observe=…)` takes any callable of one event. It is called in the event loop: it must not block.
+"""
+
+from attrs import frozen
+
+from neuralbox_async._core.errors import NeuralBoxError
+from neuralbox_async._core.models import Generation, GenerationRequest
+
+
+@frozen(kw_only=True)
+class Requested:
+    """One HTTP request ended: with a status, or with none if no answer came. `seconds` is how long it took."""
+
+    operation: str
+    status: int | None
+    seconds: float
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """The service took a request: from here on `generation.id` leads to what was paid for."""
+
+    request: GenerationRequest
+    generation: Generation
+
+
+@frozen(kw_only=True)
+class Looked:
+    """One look at a generation, final or not."""
+
+    generation: Generation
+
+
+@frozen(kw_only=True)
+class Retrying:
+    """A call failed without harm and is repeated after `seconds`; `attempt` counts from 1."""
+
+    operation: str
+    error: NeuralBoxError
+    attempt: int
+    seconds: float
+
+
+@frozen(kw_only=True)
+class Paused:
+    """The plan's window is used up: this call waits `seconds` for it to open."""
+
+    operation: str
+    seconds: float
+
+
+@frozen(kw_only=True)
+class Abandoned:
+    """A POST was cancelled after its body had left: it may be charged.
+
+    `generation` is what the service answered within the grace; None if nothing was heard, then the outcome is unknown.
+    """
+
+    request: GenerationRequest
+    generation: Generation | None
+    sent_at: float
+
+
+Event = Requested | Accepted | Looked | Retrying | Paused | Abandoned

@@ -1,0 +1,107 @@
+"""What the API speaks of, as frozen values: a reply is read into one of these and never changes again.
+
+A generation needs only an id and a status; every other field may be missing (None). What this version does not know
+stays reachable: `extra` holds the fields that have no name here, `raw` the whole reply as it came.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from attrs import field, frozen
+
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+
+
+def _nothing() -> Mapping[str, Any]:
+    return {}
+
+
+@frozen(kw_only=True)
+class Generation:
+    """One generation as the service last described it.
+
+    Attributes:
+        id: As received: an integer, or a `gen_…` string.
+        status: As received: "pending", "completed", "failed", or a word this version does not know.
+        model: The model's slug.
+        text: The output of text and speech-to-text models.
+        url: Where the result file lies. Files expire: 7 to 90 days by plan.
+        thumbnail_url: A still picture of a video.
+        error: The provider's words when `failed`.
+        tokens_spent: Tokens charged; 0 while pending and when failed, None when the reply does not say.
+        processing_ms: Milliseconds the generation took.
+        metadata: Facts about the result, such as width, height (pixels) and duration (seconds).
+        progress: Per cent done, from 0 to 100, where a pending reply says so.
+        eta_seconds: Seconds the service expects it to take yet, where a pending reply says so.
+        created_at: When the service accepted it.
+        completed_at: When it ended.
+        extra: Fields of the reply without a name here.
+        raw: The whole reply.
+    """
+
+    id: int | str
+    status: str
+    model: str | None = None
+    text: str | None = None
+    url: str | None = None
+    thumbnail_url: str | None = None
+    error: str | None = None
+    tokens_spent: int | None = None
+    processing_ms: float | None = None
+    metadata: Mapping[str, Any] = field(factory=_nothing, hash=False)
+    progress: float | None = None
+    eta_seconds: float | None = None
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
+    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether this is final: completed or failed. An unknown status means "not finished"."""
+        return self.status in (COMPLETED, FAILED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the generation failed; failed generations cost no tokens."""
+        return self.status == FAILED
+
+
+@frozen
+class GenerationRequest:
+    """One generation to ask for: what `generate_many` takes.
+
+    Attributes:
+        model: The model's slug, any string the service knows.
+        prompt: The message, or the description of the picture, clip or song.
+        params: Options of the model, such as `{"duration": 5}`; sent as they are.
+        key: Your name for this item, unique within a run; result files are named after it. Never sent.
+        tag: Any value of yours, echoed in the outcome. Never sent.
+    """
+
+    model: str
+    prompt: str
+    params: Mapping[str, Any] | None = field(default=None, hash=False)
+    key: str | None = field(default=None, kw_only=True)
+    tag: Any = field(default=None, kw_only=True, hash=False)
+
+
+@frozen(kw_only=True)
+class Balance:
+    """What the account can still spend.
+
+    Attributes:
+        token_balance: Tokens left, of the subscription and of packages together.
+        plan: "free", "basic", "pro", "vip" or "elite".
+        plan_expires_at: When the plan ends; None for the free plan.
+        extra: Fields of the reply without a name here.
+        raw: The whole reply.
+    """
+
+    token_balance: int
+    plan: str | None = None
+    plan_expires_at: datetime | None = None
+    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
+    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)

@@ -1,0 +1,369 @@
+"""The network: the only loop that retries, and the only place that knows the key.
+
+A request that pays is sent again only where the rules of `retry` are certain that it cost nothing. Its body is a
+witness: it remembers whether the transport ever pulled it, whatever exception comes out afterwards.
+"""
+
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, NoReturn, TypeVar
+
+import anyio
+import httpx
+from attrs import define, frozen
+
+from neuralbox_async._core import api, retry
+from neuralbox_async._core.addresses import checked_result_url
+from neuralbox_async._core.api import Answer, Call, Id
+from neuralbox_async._core.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    NeuralBoxError,
+    OutcomeUnknownError,
+    RateLimitError,
+)
+from neuralbox_async._core.events import Abandoned, Event, Paused, Requested, Retrying
+from neuralbox_async._core.limits import Rate
+from neuralbox_async._core.models import Generation
+from neuralbox_async._edge import clock
+from neuralbox_async._edge.log import Observer, tell
+from neuralbox_async._edge.slots import Slots
+
+T = TypeVar("T")
+Consume = Callable[[Mapping[str, str], AsyncIterator[bytes]], Awaitable[T]]
+
+CONNECT_TIMEOUT: Final = 10.0
+# Calls that cost nothing are repeated when an answer stalls. A POST that pays has no read timeout of its own: text
+# models answer in the POST itself, and giving up on one only manufactures doubt.
+READ_TIMEOUT: Final = 30.0
+_FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
+_PAID_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
+# How long a cancelled POST may go on to learn the id of what it has probably paid for.
+GRACE_SECONDS: Final = 5.0
+MOST_REDIRECTS: Final = 3
+
+
+class Key:
+    """The API key; shows itself to nobody but the header it is sent in."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def header(self) -> str:
+        """Return the Authorization header."""
+        return f"Bearer {self._secret}"
+
+    def hidden_in(self, body: bytes) -> bytes:
+        """Return a body without the key, should the service echo it."""
+        return body.replace(self._secret.encode(), b"[key]")
+
+    def hidden_in_text(self, text: str) -> str:
+        """Return a text without the key, for what ends up in errors."""
+        return text.replace(self._secret, "[key]")
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A client holds your API key and cannot be pickled; create one in each process.")
+
+
+class Witness(httpx.AsyncByteStream):
+    """A request body that knows whether it was ever pulled, and refuses to be pulled twice.
+
+    Not pulled: no complete request can have reached the server. A second pull is somebody's auth flow, redirect or
+    retrying transport about to pay again.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.pulled = False
+        self.sent_at = 0.0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.pulled:
+            raise APIConnectionError(
+                "something between this client and the network was about to send a paid request twice and was stopped; "
+                "take retries, redirects and auth flows out of http_client"
+            )
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.pulled:
+            raise StopAsyncIteration
+        self.pulled = True
+        self.sent_at = clock.wall()
+        return self.body
+
+
+@define
+class HighestId:
+    """The highest integer id seen so far: what a lost answer's id must be above."""
+
+    value: int | None = None
+
+    def see(self, found: object) -> None:
+        """Take in whatever was read."""
+        if isinstance(found, Generation) and isinstance(found.id, int):
+            self.value = found.id if self.value is None else max(self.value, found.id)
+
+
+@frozen(kw_only=True)
+class Http:
+    """Sends calls: waits for the plan and the gate, sends, judges, repeats what cost nothing.
+
+    Attributes:
+        base_url: The checked base URL.
+        key: The API key.
+        slots: The connections, shared by all views of a client.
+        rate: The plan's windows, shared by all views of a client.
+        seen: The highest id, shared by all views of a client.
+        file_hosts: Hosts besides the service's own from which results may be fetched.
+        observe: Who hears of each event.
+        max_retries: How often a POST that certainly cost nothing is repeated.
+    """
+
+    base_url: str
+    key: Key
+    slots: Slots
+    rate: Rate
+    seen: HighestId
+    file_hosts: frozenset[str]
+    observe: Observer
+    max_retries: int
+
+    def tell(self, event: Event) -> None:
+        """Let the observer hear of an event."""
+        tell(self.observe, event)
+
+    async def send(self, call: Call[T], *, deadline: float, timeout: float = math.inf) -> T:
+        """Send a call until it succeeds, cannot succeed, or the deadline (in loop time) leaves no room to try again.
+
+        `timeout` is what a POST that pays may take by itself (seconds), when waiting for its turn is not to count.
+
+        Raises:
+            APIStatusError, ResponseError, APIConnectionError: what the last answer, or the lack of one, came to.
+            APITimeoutError: the deadline struck, and nothing can have been spent.
+            OutcomeUnknownError: a request that pays was sent and its answer is lost.
+        """
+        return await self._repeat(call, deadline, lambda: self._attempt(call, deadline, timeout))
+
+    async def fetch(self, url: str, consume: Consume[T], *, generation_id: Id, deadline: float) -> T:
+        """Fetch a result file without the key and hand its headers and bytes to `consume`, again from the start if cut.
+
+        Raises UsageError if the URL, or one it redirects to, is not on a host that results come from; else as `send`.
+        """
+        call = api.download(generation_id)
+        return await self._repeat(call, deadline, lambda: self._fetch(call, url, consume, deadline))
+
+    async def wait_for_window(
+        self, operation: str, *, paid: bool, deadline: float, generation_id: Id | None = None
+    ) -> None:
+        """Wait until the plan's window lets a call through; raise RateLimitError if that is not before the deadline."""
+        while seconds := self.rate.seconds_until_open(paid=paid, now=clock.now()):
+            if clock.now() + seconds >= deadline:
+                raise RateLimitError(
+                    f"{operation}: the plan's window opens in {seconds:.0f} s, later than the timeout allows; "
+                    "try again then, or pass a longer timeout.",
+                    retryable=True,
+                    retry_after=seconds,
+                    generation_id=generation_id,
+                    status_code=429,
+                )
+            self.tell(Paused(operation=operation, seconds=seconds))
+            await clock.sleep(seconds)
+
+    # --- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _repeat(self, call: Call[Any], deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
+        failures = 0
+        while True:
+            try:
+                return await attempt()
+            except NeuralBoxError as error:
+                failure = error
+            seconds = retry.seconds_until_retry(
+                call,
+                failure,
+                attempt=failures,
+                max_retries=self.max_retries,
+                jitter=random.random(),  # spreads load, guards nothing
+            )
+            if seconds is None or clock.now() + seconds >= deadline:
+                raise failure
+            failures += 1
+            self.tell(Retrying(operation=call.operation, error=failure, attempt=failures, seconds=seconds))
+            await clock.sleep(seconds)
+
+    async def _attempt(self, call: Call[T], deadline: float, timeout: float) -> T:
+        paid = call.request is not None
+        with anyio.CancelScope(deadline=deadline) as scope:
+            about = call.generation_id
+            await self.wait_for_window(call.operation, paid=paid, deadline=deadline, generation_id=about)
+            async with self.slots.slot(paid=paid) as client:
+                if not paid:
+                    came = await self._exchange(call, client, httpx.ByteStream(b""), _FREE_TIMEOUTS)
+                    return self._settle(call, came, None, None)
+                scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
+                return await self._pay(call, client, min(deadline, clock.now() + timeout))
+        raise _timed_out(call)
+
+    async def _pay(self, call: Call[T], client: httpx.AsyncClient, deadline: float) -> T:
+        """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
+
+        In a task of its own, since asyncio's `task.cancel()` goes straight through a shield in the same task.
+        """
+        witness, after_id = Witness(call.body or b""), self.seen.value
+        came: list[Answer | NeuralBoxError] = []
+        finished = anyio.Event()
+        scope = anyio.CancelScope(shield=True, deadline=deadline)
+
+        async def post() -> None:
+            with scope:
+                came.append(await self._exchange(call, client, witness, _PAID_TIMEOUTS))
+            finished.set()
+
+        def outcome() -> T:
+            return self._settle(call, came[0] if came else _timed_out(call), witness, after_id)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post)
+                try:
+                    await finished.wait()
+                except BaseException:
+                    scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
+                    raise
+        except BaseException:
+            self._report_abandoned(call, witness, outcome)
+            raise
+        return outcome()
+
+    def _report_abandoned(self, call: Call[T], witness: Witness, outcome: Callable[[], T]) -> None:
+        if call.request is None or not witness.pulled:
+            return
+        try:
+            found = outcome()
+        except OutcomeUnknownError:
+            found = None
+        except NeuralBoxError:
+            return
+        generation = found if isinstance(found, Generation) else None
+        self.tell(Abandoned(request=call.request, generation=generation, sent_at=witness.sent_at))
+
+    async def _exchange(
+        self,
+        call: Call[Any],
+        client: httpx.AsyncClient,
+        body: httpx.ByteStream | Witness,
+        timeouts: Mapping[str, float | None],
+    ) -> Answer | NeuralBoxError:
+        """Send one request and return what came of it: the answer, or the error that stands for the lack of one."""
+        url = httpx.URL(self.base_url + call.path)
+        headers = {
+            "Host": url.netloc.decode("ascii"),
+            "Authorization": self.key.header(),
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": "neuralbox-async",
+        }
+        if call.body is not None:
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(call.body))}
+        request = httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
+        started = clock.now()
+        try:
+            response = await client.send(request, auth=None, follow_redirects=False)
+            came: Answer | NeuralBoxError = self._answer(response.status_code, response.headers, response.content)
+        except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
+            came = self._answer(error.response.status_code, error.response.headers, b"")
+        except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
+            came = self._no_answer(call, error)
+        status = came.status if isinstance(came, Answer) else None
+        self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+        return came
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+        hidden = {name.lower(): self.key.hidden_in_text(value) for name, value in headers.items()}
+        self.rate.note(hidden, now=clock.now(), wall=clock.wall())
+        return Answer(status=status, headers=hidden, body=self.key.hidden_in(body))
+
+    def _settle(self, call: Call[T], came: Answer | NeuralBoxError, witness: Witness | None, after_id: int | None) -> T:
+        """Read the answer, or raise what its lack or its status means for the money."""
+        if isinstance(came, Answer):
+            try:
+                value = api.read(call, came)
+            except NeuralBoxError as error:
+                came = error
+            else:
+                self.seen.see(value)
+                return value
+        if isinstance(came, RateLimitError):
+            self.rate.pause(came.retry_after, now=clock.now())
+        raise retry.judge(
+            call,
+            came,
+            pulled=witness is not None and witness.pulled,
+            sent_at=witness.sent_at if witness else 0.0,
+            after_id=after_id,
+        )
+
+    def _no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
+        if isinstance(error, NeuralBoxError):
+            return error
+        words = self.key.hidden_in_text(f"{type(error).__name__}: {error}")[:300]
+        passing = isinstance(error, httpx.TransportError | OSError) and not isinstance(error, httpx.UnsupportedProtocol)
+        return APIConnectionError(
+            f"{call.operation}: no answer ({words}); check the network and base_url.",
+            retryable=passing and "CERTIFICATE_VERIFY_FAILED" not in words,
+            generation_id=call.generation_id,
+        )
+
+    # --- result files ------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, call: Call[bytes], url: str, consume: Consume[T], deadline: float) -> T:
+        with anyio.CancelScope(deadline=deadline):
+            async with self.slots.slot(paid=False) as client:
+                for _ in range(MOST_REDIRECTS + 1):
+                    checked_result_url(url, base_url=self.base_url, file_hosts=self.file_hosts)
+                    came = await self._fetch_once(call, client, url, consume)
+                    if not isinstance(came, httpx.URL):
+                        return came
+                    url = str(came)
+            raise APIError(
+                f"download {call.generation_id}: redirected more than {MOST_REDIRECTS} times, at last to {url}."
+            )
+        raise _timed_out(call)
+
+    async def _fetch_once(
+        self, call: Call[bytes], client: httpx.AsyncClient, url: str, consume: Consume[T]
+    ) -> T | httpx.URL:
+        """Fetch one URL; return what `consume` makes of it, or where it redirects to."""
+        address = httpx.URL(url)
+        headers = {"Host": address.netloc.decode("ascii"), "Accept": "*/*", "Accept-Encoding": "identity"}
+        body = httpx.ByteStream(b"")
+        request = httpx.Request("GET", address, headers=headers, stream=body, extensions={"timeout": _FREE_TIMEOUTS})
+        try:
+            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
+            try:
+                if response.has_redirect_location:
+                    return address.join(response.headers["location"])
+                if response.is_success:
+                    return await consume(response.headers, response.aiter_bytes())
+                failure: NeuralBoxError = api.status_error(
+                    call, Answer(status=response.status_code, headers=response.headers, body=b"")
+                )
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = self._no_answer(call, error)
+        raise retry.judge(call, failure, pulled=False, sent_at=0.0, after_id=None)
+
+
+def _timed_out(call: Call[Any]) -> APITimeoutError:
+    return APITimeoutError(
+        f"{call.operation}: no answer within the timeout; pass a longer timeout or try again later.",
+        retryable=True,
+        generation_id=call.generation_id,
+    )

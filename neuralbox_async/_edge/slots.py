@@ -1,0 +1,192 @@
+"""Connections: each request of ours has a connection to itself, behind one gate that is passed before it is built.
+
+httpx 0.28's pool hands one idle connection to every queued request and loses places for ever when calls are cancelled
+under contention (encode/httpcore#1035, #1093). So our client's transport is a stack of transports of one connection
+each: the last one used is used next, and after an exception or a cancellation it is dropped, not returned.
+"""
+
+import ssl
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+import anyio
+import httpx
+from anyio.lowlevel import EventLoopToken, current_token
+from attrs import define
+
+from neuralbox_async._core.errors import ClientClosedError, UsageError
+from neuralbox_async._edge import clock
+
+HttpClient = httpx.AsyncClient
+
+# Above the longest time between two looks (30 s), below common servers' keep-alive (nginx: 75 s).
+KEEPALIVE_SECONDS: Final = 55.0
+# A server may close a connection that idles; a POST sent just then would look like a lost answer. Five seconds is the
+# shortest keep-alive of common servers (uvicorn, Node.js).
+FRESH_SECONDS: Final = 2.0
+# How long a connection may take to close before it is left to the operating system.
+CLOSE_SECONDS: Final = 1.0
+
+
+class Slots:
+    """At most `max_connections` requests at once, in line first in first out; submissions take at most half of them.
+
+    Our own `httpx.AsyncClient` is opened at the first request and closed by `aclose`; a caller's is used as it is and
+    never closed. All of it belongs to the event loop of the first request.
+    """
+
+    def __init__(self, max_connections: int, http_client: HttpClient | None) -> None:
+        if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
+            raise UsageError(f"max_connections must be a whole number of 1 or more, not {max_connections!r}.")
+        self._size = max_connections
+        self._borrowed = http_client
+        self._own: HttpClient | None = None
+        self._loop: EventLoopToken | None = None
+        self._closed = False
+        self._gate = self._submissions = anyio.Semaphore(0)  # real ones are made in the event loop
+
+    @asynccontextmanager
+    async def slot(self, *, paid: bool) -> AsyncIterator[HttpClient]:
+        """Wait in line for leave to send one request; give the client to send it with.
+
+        Raises ClientClosedError after `aclose`, and in another event loop than that of the first request.
+        """
+        client = self._client()
+        if not paid:
+            async with self._gate:
+                yield client
+            return
+        async with self._submissions, self._gate:
+            yield client
+
+    async def aclose(self) -> None:
+        """Close our connections; closing twice is harmless."""
+        self._closed = True
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()
+
+    def _client(self) -> HttpClient:
+        if self._closed:
+            raise ClientClosedError("This AsyncNeuralBox is closed; create a new one and keep it open while in use.")
+        loop = current_token()
+        if self._loop is None:
+            self._loop = loop
+            self._gate = anyio.Semaphore(self._size)
+            self._submissions = anyio.Semaphore(max(1, self._size // 2))
+        elif self._loop != loop:
+            raise ClientClosedError(
+                "This AsyncNeuralBox belongs to another event loop (each asyncio.run starts a new one); "
+                "create one client in each, or keep to one loop."
+            )
+        if self._borrowed is not None:
+            return self._borrowed
+        if self._own is None:
+            transport = SlotTransport(self._size)
+            self._own = HttpClient(transport=transport, timeout=None)
+        return self._own
+
+    def __del__(self) -> None:
+        if getattr(self, "_own", None) is not None:
+            message = "an AsyncNeuralBox was not closed; use 'async with AsyncNeuralBox() as nb' or 'await nb.aclose()'"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+
+@define
+class _Connection:
+    """One connection and whom it leads to."""
+
+    transport: httpx.AsyncHTTPTransport
+    origin: str
+    idle_since: float = 0.0
+
+
+class SlotTransport(httpx.AsyncBaseTransport):
+    """A transport of one-connection transports, made on demand; at most `size` are kept idle.
+
+    Proxies come from the environment as httpx itself would take them, which it does not once it has a transport.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: dict[str, deque[_Connection]] = {}
+        self._trust: ssl.SSLContext | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request over a connection of its own."""
+        connection = self._take(request)
+        try:
+            response = await connection.transport.handle_async_request(request)
+        except BaseException:
+            await self.drop(connection)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport gives no other
+        response.stream = _Body(response.stream, connection, self)
+        return response
+
+    async def aclose(self) -> None:
+        """Close what is idle."""
+        idle, self._idle = self._idle, {}
+        for connection in (each for stack in idle.values() for each in stack):
+            await self.drop(connection)
+
+    async def drop(self, connection: _Connection) -> None:
+        """Close a connection for good, even while being cancelled."""
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await connection.transport.aclose()
+
+    async def give_back(self, connection: _Connection) -> None:
+        """Put a connection on top of its stack, and close what has idled too long or is too much."""
+        connection.idle_since = clock.now()
+        self._idle.setdefault(connection.origin, deque()).append(connection)
+        oldest = min((stack[0] for stack in self._idle.values() if stack), key=lambda each: each.idle_since)
+        too_many = sum(map(len, self._idle.values())) > self._size
+        if too_many or connection.idle_since - oldest.idle_since > KEEPALIVE_SECONDS:
+            self._idle[oldest.origin].popleft()
+            await self.drop(oldest)
+
+    def _take(self, request: httpx.Request) -> _Connection:
+        origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+        stack = self._idle.get(origin)
+        patience = FRESH_SECONDS if request.method == "POST" else KEEPALIVE_SECONDS
+        if stack and clock.now() - stack[-1].idle_since <= patience:
+            return stack.pop()
+        return _Connection(self._transport(request.url), origin)
+
+    def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        if self._trust is None:
+            self._trust = httpx.create_ssl_context()
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
+        return httpx.AsyncHTTPTransport(verify=self._trust, limits=limits, proxy=environment_proxy(url))
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body; with its end, the connection goes back, or is dropped if it was not read whole."""
+
+    def __init__(self, body: httpx.AsyncByteStream, connection: _Connection, owner: SlotTransport) -> None:
+        self._body = body
+        self._connection = connection
+        self._owner = owner
+        self._whole = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._body:
+            yield part
+        self._whole = True
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+        await (self._owner.give_back if self._whole else self._owner.drop)(self._connection)
+
+
+def environment_proxy(url: httpx.URL) -> str | None:
+    """Return the proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
+    if proxy_bypass(url.host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,148 @@
+"""Never pay twice, as a table: every way a call can fail, what it cost, and in how many seconds to try again."""
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from neuralbox_async import (
+    APIConnectionError,
+    APITimeoutError,
+    GenerationRequest,
+    NeuralBoxError,
+    OutcomeUnknownError,
+    ResponseError,
+)
+from neuralbox_async._core import api, retry
+from neuralbox_async._core.errors import error_class
+
+REQUEST = GenerationRequest("kling-v2.1", "A flower")
+PAID = api.generate(REQUEST)
+FREE = api.generation(7)
+EVERY_STATUS = [100, 103, *range(300, 310), *range(400, 432), 444, 451, 499, *range(500, 512), 520, 530, 599]
+REJECTED = {400, 401, 402, 403, 404, 413, 414, 415, 422, 431, 301, 307, 308}
+CUT = APIConnectionError("cut", retryable=True)
+STRANGE = APIConnectionError("a transport's own mistake")
+TIMED_OUT = APITimeoutError("no answer", retryable=True)
+UNREADABLE = ResponseError("HTML", retryable=True, status_code=200)
+
+
+def refusal(status: int, code: str | None = None) -> NeuralBoxError:
+    """Return the error of a status."""
+    return error_class(status)("no", status_code=status, code=code)
+
+
+def judged(call: api.Call[Any], error: NeuralBoxError, *, pulled: bool = True) -> NeuralBoxError:
+    """Judge with fixed facts."""
+    return retry.judge(call, error, pulled=pulled, sent_at=1000.5, after_id=18500)
+
+
+@pytest.mark.parametrize("status", EVERY_STATUS)
+def test_every_status_of_a_paid_post_has_a_class(status: int) -> None:
+    """Ten refusals and three redirects cost nothing for certain, 429 passes, all the rest is in doubt."""
+    verdict = judged(PAID, refusal(status))
+    if status == 429:
+        assert (verdict.billed, verdict.retryable) == ("no", True)
+    elif status in REJECTED:
+        assert (verdict.billed, verdict.retryable) == ("no", False)
+        assert type(verdict) is error_class(status)
+    else:
+        assert type(verdict) is OutcomeUnknownError
+        assert (verdict.billed, verdict.retryable) == ("unknown", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "passing"),
+    [
+        (503, "model_unavailable", True),
+        (500, "provider_error", True),
+        (503, "provider_error", False),
+        (500, "model_unavailable", False),
+        (502, "provider_error", False),
+        (500, "internal_error", False),
+        (503, None, False),
+        (500, None, False),
+    ],
+)
+def test_only_the_documented_pairs_of_5xx_cost_nothing(status: int, code: str | None, passing: bool) -> None:  # noqa: FBT001
+    """A 5xx is repeated only with the very word that the documentation says is never charged."""
+    verdict = judged(PAID, refusal(status, code))
+    assert verdict.retryable is passing
+    assert isinstance(verdict, OutcomeUnknownError) is not passing
+
+
+@pytest.mark.parametrize("error", [CUT, STRANGE, TIMED_OUT], ids=["cut", "strange", "timed out"])
+def test_without_an_answer_the_witness_decides(error: NeuralBoxError) -> None:
+    """A body that was never pulled cannot have cost anything; one that was, may have."""
+    assert judged(PAID, error, pulled=False) is error
+    assert isinstance(judged(PAID, error), OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("pulled", [True, False])
+def test_a_good_status_without_an_id_is_in_doubt(pulled: bool) -> None:  # noqa: FBT001
+    """Somebody said yes: nothing proves that it was not the service."""
+    assert isinstance(judged(PAID, UNREADABLE, pulled=pulled), OutcomeUnknownError)
+
+
+def test_doubt_carries_what_is_needed_to_find_the_job() -> None:
+    """The error has the request, when it left, the last id before it, and what had happened."""
+    verdict = judged(PAID, CUT)
+    assert isinstance(verdict, OutcomeUnknownError)
+    assert (verdict.request, verdict.sent_at, verdict.after_id) == (REQUEST, 1000.5, 18500)
+    assert "kling-v2.1" in str(verdict)
+    assert "cut" in str(verdict)
+
+
+@pytest.mark.parametrize("status", EVERY_STATUS)
+def test_a_look_that_fails_in_passing_is_repeated(status: int) -> None:
+    """GETs are free: what may pass is asked again, what cannot pass is raised, and nothing is ever in doubt."""
+    verdict = judged(FREE, refusal(status), pulled=False)
+    assert type(verdict) is error_class(status)
+    assert verdict.retryable is (status in {408, 425, 429, 500, 502, 503, 504})
+
+
+@pytest.mark.parametrize("error", [CUT, TIMED_OUT, UNREADABLE], ids=["cut", "timed out", "unreadable"])
+def test_a_look_without_an_answer_stays_what_it_is(error: NeuralBoxError) -> None:
+    """Connection errors and unreadable answers of free calls keep their own word on whether to repeat."""
+    assert judged(FREE, error) is error
+
+
+def seconds(call: api.Call[Any], error: NeuralBoxError, *, attempt: int = 0, jitter: float = 1.0) -> float | None:
+    """Ask when to retry, with two retries allowed."""
+    return retry.seconds_until_retry(call, error, attempt=attempt, max_retries=2, jitter=jitter)
+
+
+@pytest.mark.parametrize(("attempt", "longest"), [(0, 0.5), (1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (10_000, 8)])
+def test_waits_double_up_to_eight_seconds(attempt: int, longest: float) -> None:
+    """Full jitter: anything between nothing and the span of this attempt."""
+    assert seconds(FREE, CUT, attempt=attempt) == longest
+    assert seconds(FREE, CUT, attempt=attempt, jitter=0.25) == longest / 4
+    assert seconds(FREE, CUT, attempt=attempt, jitter=0.0) == 0
+
+
+def test_a_paid_post_is_repeated_at_most_max_retries_times() -> None:
+    """Two retries mean three POSTs in all, each for certain unpaid."""
+    passing = judged(PAID, refusal(429))
+    assert [seconds(PAID, passing, attempt=attempt) is None for attempt in range(4)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("error", [STRANGE, TIMED_OUT, refusal(404)], ids=["strange", "timed out", "404"])
+@pytest.mark.parametrize("call", [PAID, FREE], ids=["paid", "free"])
+def test_what_cannot_pass_is_not_repeated(call: api.Call[Any], error: NeuralBoxError) -> None:
+    """Errors that time does not heal, and the end of the caller's own time, stop at once."""
+    assert seconds(call, error) is None
+
+
+@pytest.mark.parametrize("billed", ["yes", "unknown"])
+def test_nothing_that_may_be_paid_is_repeated(billed: Any) -> None:
+    """Even an error that calls itself retryable stops a paid call unless it cost nothing."""
+    assert seconds(PAID, evolve(CUT, billed=billed)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [(0.0, 0.5), (0.2, 0.5), (847, 847), (86_400, 86_400), (1e12, 86_400)],
+)
+def test_the_service_s_own_seconds_win(asked: float, wait: float) -> None:
+    """Never sooner than the service asks, never sooner than our own backoff, at most a day."""
+    assert seconds(PAID, evolve(judged(PAID, refusal(429)), retry_after=asked)) == wait

@@ -1,0 +1,164 @@
+"""On real sockets and the real clock: a server that reads a request and hangs up has been asked exactly once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from neuralbox_async import APIConnectionError, AsyncNeuralBox, OutcomeUnknownError
+
+pytestmark = pytest.mark.anyio
+on_both_real_clocks = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+REPLY = b'{"id": 18500, "status": "pending"}'
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(REPLY)
+
+
+@asynccontextmanager
+async def server(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Serve one answer, cut as it is, to each request that was read whole; give the base URL and the requests."""
+    requests: list[bytes] = []
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            request = b""
+            while not request.endswith(b"}"):
+                request += await stream.receive()
+            requests.append(request)
+            await stream.send(answer)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        port = listener.extra(SocketAttribute.local_port)
+        yield f"http://127.0.0.1:{port}/api/v2", requests
+        tasks.cancel_scope.cancel()
+
+
+@on_both_real_clocks
+@pytest.mark.parametrize(
+    "answer", [b"", HEAD[:20], HEAD, HEAD + REPLY[:10]], ids=["none", "head cut", "no body", "body cut"]
+)
+async def test_a_server_that_hangs_up_is_asked_once(answer: bytes) -> None:
+    """Wherever the answer breaks off, there is one POST, an honest unknown, and no connection left open."""
+    async with server(answer) as (base_url, requests), AsyncNeuralBox("nb_test_key", base_url=base_url) as nb:
+        with pytest.raises(OutcomeUnknownError):
+            await nb.submit("gpt-5", "Hello", timeout=30)
+    assert len(requests) == 1
+    assert requests[0].startswith(b"POST /api/v2/generate HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert b"\r\nAuthorization: Bearer nb_test_key\r\n" in requests[0]
+
+
+@on_both_real_clocks
+async def test_a_whole_answer_is_accepted() -> None:
+    """The same server, when it does not hang up."""
+    async with server(HEAD + REPLY) as (base_url, _), AsyncNeuralBox("nb_test_key", base_url=base_url) as nb:
+        assert (await nb.submit("gpt-5", "Hello")).id == 18500
+
+
+class KeepingAlive:
+    """A server that answers all requests of a connection and counts connections; it hangs up after each `every`th."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.connections = 0
+
+    async def serve(self, stream: SocketStream) -> None:
+        """Answer the requests of one connection."""
+        self.connections += 1
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                for _ in range(self.every):
+                    request = b""
+                    while not request.endswith((b"}", b"\r\n\r\n")) or request.count(b"\r\n\r\n") < 1:
+                        request += await stream.receive()
+                    if request.startswith(b"POST") and not request.endswith(b"}"):
+                        await stream.receive()
+                    await stream.send(HEAD + REPLY)
+
+
+@asynccontextmanager
+async def keeping_alive(every: int = 100) -> AsyncIterator[tuple[AsyncNeuralBox, KeepingAlive]]:
+    """Give a client of such a server."""
+    server = KeepingAlive(every)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server.serve)
+        base_url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with AsyncNeuralBox("nb_test_key", base_url=base_url) as nb:
+            yield nb, server
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # one real wait is enough
+async def test_an_idle_connection_is_not_used_for_a_post() -> None:
+    """A server may close what idles just when a POST is sent: after 2 s a POST makes a new one, a look does not."""
+    async with keeping_alive() as (nb, server):
+        await nb.submit("gpt-5", "Hello")
+        await nb.submit("gpt-5", "Hello")
+        assert server.connections == 1
+        await anyio.sleep(2.2)
+        await nb.get(7)
+        assert server.connections == 1
+        await anyio.sleep(2.2)
+        await nb.submit("gpt-5", "Hello")
+        assert server.connections == 2
+
+
+@on_both_real_clocks
+async def test_many_calls_share_a_few_connections() -> None:
+    """One after the other they need one connection, all at once no more than one each."""
+    async with keeping_alive() as (nb, server):
+        for _ in range(5):
+            await nb.get(7)
+        assert server.connections == 1
+        async with anyio.create_task_group() as calls:
+            for _ in range(20):
+                calls.start_soon(nb.get, 7)
+        assert server.connections <= 20
+
+
+@on_both_real_clocks
+async def test_a_connection_that_the_server_closed_is_no_error_for_a_look() -> None:
+    """A look over a connection that is gone is made again over another one."""
+    async with keeping_alive(every=1) as (nb, server):
+        for _ in range(3):
+            assert (await nb.get(18500)).id == 18500
+            await anyio.sleep(0.05)
+        assert server.connections >= 3
+
+
+@on_both_real_clocks
+async def test_nobody_listens() -> None:
+    """A refused connection never pulled the body: it is tried again and ends as certainly unpaid."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)
+    async with AsyncNeuralBox("nb_test_key", base_url=f"http://127.0.0.1:{port}", max_retries=1) as nb:
+        with pytest.raises(APIConnectionError) as caught:
+            await nb.submit("gpt-5", "Hello")
+    assert (caught.value.billed, caught.value.retryable) == ("no", True)
+
+
+@on_both_real_clocks
+async def test_a_cancelled_look_costs_its_connection_and_no_place() -> None:
+    """A server that never answers is left by a cancellation; the only place serves the next call."""
+    connections = 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        async with stream:
+            await stream.receive()
+            if connections == 1:
+                await anyio.sleep_forever()
+            await stream.send(HEAD + REPLY)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        base_url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with AsyncNeuralBox("nb_test_key", base_url=base_url, max_connections=1) as nb:
+            with anyio.move_on_after(0.1) as scope:
+                await nb.get(7)
+            assert scope.cancelled_caught
+            assert (await nb.get(7, timeout=5)).id == 18500
+        tasks.cancel_scope.cancel()
+    assert connections == 2

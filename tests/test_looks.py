@@ -1,0 +1,294 @@
+"""Waiting, told as stories on the sandbox: when it looks, how often, and until when."""
+
+import anyio
+import httpx
+import pytest
+
+from neuralbox_async import (
+    AsyncNeuralBox,
+    Event,
+    Generation,
+    GenerationRequest,
+    GenerationTimeoutError,
+    Looked,
+    Pacing,
+    UsageError,
+)
+from neuralbox_async._looks import MOST_REMEMBERED, Jobs
+from neuralbox_async.sandbox import Model, Sandbox, faults
+
+pytestmark = pytest.mark.anyio
+
+
+def clip_of(seconds: float) -> dict[str, Model]:
+    """Return a catalogue with one video that takes so many seconds."""
+    return {"clip": Model(slug="clip", kind="video", tokens=(1, 1), seconds=(seconds, seconds))}
+
+
+async def test_a_final_generation_is_yielded_once_without_a_look() -> None:
+    """What is over needs no request, whether it went well or not."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        for status in ("completed", "failed"):
+            final = Generation(id=7, status=status)
+            assert [look async for look in nb.poll(final)] == [final]
+        assert await nb.wait(Generation(id=7, status="completed")) == Generation(id=7, status="completed")
+    assert sandbox.requests.total == 0
+
+
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_an_id_is_looked_at_at_once(family: str) -> None:
+    """An id, integer or text, gives its first look without waiting; the last one is final."""
+    sandbox = Sandbox(family=family)
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        assert isinstance(clip.id, int if family == "a" else str)
+        began = anyio.current_time()
+        looks = nb.poll(clip.id)
+        assert not (await anext(looks)).done
+        assert anyio.current_time() == began
+        assert [look.done async for look in looks][-1]
+        assert [look.done async for look in nb.poll(clip.id)] == [True]
+
+
+async def test_polling_may_be_left_at_any_look() -> None:
+    """Breaking off leaves no task and no warning, and another poll goes on from there."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        async for look in nb.poll(clip):
+            assert not look.done
+            break
+        assert (await nb.wait(clip)).done
+
+
+async def test_a_finished_poll_stays_finished() -> None:
+    """After the final look the iterator is at its end, for ever."""
+    async with Sandbox().client() as nb:
+        looks = nb.poll(Generation(id=7, status="completed"))
+        await anext(looks)
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(looks)
+
+
+async def test_a_status_of_tomorrow_is_waited_on() -> None:
+    """Words that this version does not know are yielded, and mean "not finished"."""
+    words = iter(["queued", "upscaling", "completed"])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"id": 7, "status": next(words)})
+
+    own = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    nb = AsyncNeuralBox("nb_test_key", base_url="https://api.test", http_client=own)
+    assert [look.status async for look in nb.poll(7)] == ["queued", "upscaling", "completed"]
+
+
+async def test_a_job_is_looked_at_by_its_age() -> None:
+    """Whoever begins to wait an hour after the submission gets the result at once."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        await anyio.sleep(3600)
+        began = anyio.current_time()
+        assert (await nb.wait(clip)).done
+        assert anyio.current_time() - began == 0
+    assert sandbox.requests.looks == 1
+
+
+async def test_a_clip_is_found_soon_after_it_is_done_with_few_looks() -> None:
+    """Fewer looks than a loop of 5 s takes, and the results lie there no longer."""
+    sandbox = Sandbox(plan="elite", balance=10_000)
+    late = 0.0
+    async with sandbox.client() as nb:
+        for _ in range(60):
+            began = anyio.current_time()
+            clip = await nb.generate("kling-v2.1", "A flower")
+            assert clip.processing_ms is not None
+            late += anyio.current_time() - began - clip.processing_ms / 1000
+    assert sandbox.requests.looks < 60 * 9
+    assert late / 60 <= 1.05 * 2.5
+
+
+async def test_learning_reduces_looks() -> None:
+    """A model that always takes about 61 s soon needs only a few looks."""
+    sandbox = Sandbox(plan="elite", models=clip_of(61))
+    counts = []
+    async with sandbox.client(pacing=Pacing()) as nb:
+        for _ in range(30):
+            before = sandbox.requests.looks
+            await nb.generate("clip", "A flower")
+            counts.append(sandbox.requests.looks - before)
+    assert counts[0] >= 8
+    assert sum(counts[15:]) / 15 <= 4
+
+
+async def test_a_dearer_look_means_fewer_looks() -> None:
+    """look_price trades requests for seconds."""
+    looks = []
+    for price in (0.1, 1.0, 10.0):
+        sandbox = Sandbox()
+        async with sandbox.client(look_price=price) as nb:
+            await nb.generate("kling-v2.1", "A flower")
+        looks.append(sandbox.requests.looks)
+    assert looks[0] > looks[1] > looks[2]
+
+
+async def test_a_fixed_interval_is_kept() -> None:
+    """With poll_interval, looks come at 5, 10, 15 s of the job's age, whatever is known."""
+    sandbox = Sandbox(models=clip_of(22))
+    async with sandbox.client(poll_interval=5) as nb:
+        clip = await nb.submit("clip", "A flower")
+        began = anyio.current_time()
+        ages = [anyio.current_time() - began async for _ in nb.poll(clip)]
+    assert ages == pytest.approx([5, 10, 15, 20, 25])
+
+
+async def test_a_fixed_interval_counts_from_the_look_not_from_its_answer() -> None:
+    """A slow answer does not shift nor double the looks."""
+    sandbox = Sandbox(models=clip_of(22))
+    sandbox.order(faults.delay(2), on="GET /generate/{id}", times=None)
+    async with sandbox.client(poll_interval=5) as nb:
+        await nb.generate("clip", "A flower")
+    assert sandbox.requests.looks <= 5
+
+
+async def test_there_is_a_last_look_just_before_the_deadline() -> None:
+    """A clip that is done after 58 s is found within 60, though the next look was to come later."""
+    sandbox = Sandbox(models=clip_of(58))
+    async with sandbox.client(poll_interval=100) as nb:
+        began = anyio.current_time()
+        assert (await nb.generate("clip", "A flower", timeout=60)).done
+        assert 58 <= anyio.current_time() - began <= 60
+    assert sandbox.requests.looks == 1
+
+
+async def test_a_job_that_is_not_finished_in_time_goes_on() -> None:
+    """The error has the last look and the id; a later wait for it succeeds, and it is paid once."""
+    sandbox = Sandbox(models=clip_of(100))
+    async with sandbox.client() as nb:
+        clip = await nb.submit("clip", "A flower")
+        began = anyio.current_time()
+        for subject in (clip, clip.id):
+            with pytest.raises(GenerationTimeoutError, match="pending and did not finish") as caught:
+                await nb.wait(subject, timeout=20)
+            assert caught.value.generation_id == clip.id
+            assert isinstance(caught.value.generation, Generation)
+            assert (caught.value.billed, caught.value.retryable) == ("unknown", True)
+        assert anyio.current_time() - began <= 40
+        assert (await nb.wait(clip)).done
+    assert (sandbox.requests.posts, len(sandbox.charges)) == (1, 1)
+
+
+async def test_a_look_that_hangs_ends_with_the_deadline() -> None:
+    """A look without an answer is given up in time, as a job that is not finished."""
+    sandbox = Sandbox(models=clip_of(50))
+    sandbox.order(faults.hang(), on="GET /generate/{id}", times=None)
+    async with sandbox.client() as nb:
+        began = anyio.current_time()
+        with pytest.raises(GenerationTimeoutError):
+            await nb.generate("clip", "A flower", timeout=70)
+        assert anyio.current_time() - began == pytest.approx(70)
+
+
+async def test_a_stalled_look_is_repeated() -> None:
+    """A look whose answer hangs is given up after 30 s and made again."""
+    sandbox = Sandbox(models=clip_of(50))
+    sandbox.order(faults.hang(), on="GET /generate/{id}")
+    async with sandbox.client() as nb:
+        assert (await nb.generate("clip", "A flower")).done
+
+
+async def test_every_look_is_told() -> None:
+    """An observer hears of each look, the final one too."""
+    sandbox = Sandbox()
+    told: list[Event] = []
+    async with sandbox.client(observe=told.append) as nb:
+        await nb.generate("kling-v2.1", "A flower")
+    looks = [event.generation for event in told if isinstance(event, Looked)]
+    assert len(looks) == sandbox.requests.looks
+    assert [look.done for look in looks] == [False] * (len(looks) - 1) + [True]
+
+
+async def test_a_job_accepted_elsewhere_is_waited_for_by_its_own_date() -> None:
+    """Another process's job has the age that its created_at says: an old one is looked at at once."""
+    sandbox = Sandbox()
+    async with sandbox.client() as here, sandbox.client() as there:
+        clip = await here.submit("kling-v2.1", "A flower")
+        began = anyio.current_time()
+        assert (await there.wait(clip)).done
+        assert 30 < anyio.current_time() - began < 150
+
+
+async def test_cancelling_a_wait_ends_at_once() -> None:
+    """Looks cost nothing: no grace, wherever the cancellation strikes."""
+    sandbox = Sandbox()
+    sandbox.order(faults.delay(20), on="GET /generate/{id}", times=None)
+    async with sandbox.client(poll_interval=10, max_connections=1) as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        for seconds in (5, 15):
+            began = anyio.current_time()
+            with anyio.move_on_after(seconds) as scope:
+                await nb.wait(clip)
+            assert scope.cancelled_caught
+            assert anyio.current_time() - began == pytest.approx(seconds)
+        await nb.balance(timeout=1)
+
+
+async def test_an_unfinished_result_is_not_downloaded() -> None:
+    """The message says what to await first."""
+    async with Sandbox().client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        for subject in (clip, clip.id):
+            with pytest.raises(UsageError, match=rf"await nb.wait\({clip.id}\) first"):
+                await nb.download(subject, "x")
+
+
+async def test_submissions_that_nobody_waits_for_do_not_fill_the_memory() -> None:
+    """The oldest are forgotten; what is forgotten is waited for by its own date."""
+    jobs = Jobs()
+    request = GenerationRequest("kling-v2.1", "A flower", {"duration": 5})
+    for number in range(MOST_REMEMBERED + 10):
+        jobs.remember(request, Generation(id=number, status="pending"))
+    newest, oldest = (jobs.of(Generation(id=number, status="pending")) for number in (MOST_REMEMBERED, 0))
+    assert (newest.model, oldest.model) == ("kling-v2.1", "")
+
+
+async def test_waiting_late_teaches_nothing_wrong() -> None:
+    """Jobs waited for an hour after they were done, whose replies have no processing_ms, are not learned as slow."""
+    sandbox = Sandbox(family="b", plan="elite", balance=1_000_000)
+    late = 0.0
+    async with sandbox.client() as nb:
+        clips = [await nb.submit("kling-v2.1", "A flower") for _ in range(60)]
+        await anyio.sleep(3600)
+        for clip in clips:
+            await nb.wait(clip)
+        for _ in range(20):
+            began = anyio.current_time()
+            clip = await nb.generate("kling-v2.1", "A flower")
+            assert clip.completed_at is not None
+            assert clip.created_at is not None
+            late += anyio.current_time() - began - (clip.completed_at - clip.created_at).total_seconds()
+    assert late / 20 < 3
+
+
+@pytest.mark.parametrize("generation_id", ["\ud800", " ", ".."])
+async def test_an_id_that_cannot_be_asked_for_is_an_error_of_ours(generation_id: str) -> None:
+    """An id that is no part of a URL is refused before anything is sent."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        with pytest.raises(UsageError):
+            await nb.wait(Generation(id=generation_id, status="pending"))
+    assert sandbox.requests.total == 0
+
+
+async def test_a_short_timeout_leaves_time_for_a_look() -> None:
+    """Even with half a second there is one look before giving up."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        began = anyio.current_time()
+        with pytest.raises(GenerationTimeoutError):
+            await nb.wait(clip, timeout=0.5)
+        assert sandbox.requests.looks == 1
+        assert anyio.current_time() - began <= 0.5

@@ -1,0 +1,36 @@
+"""Every Python example of the README runs, as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from neuralbox_async.sandbox import Sandbox, serve
+
+README = Path(__file__).parents[1] / "README.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(EXAMPLES.index(example)))
+def test_example(example: str, tmp_path: Path) -> None:
+    """A copy of the example into a file runs without a warning, against a sandbox where it names no service."""
+
+    async def run() -> subprocess.CompletedProcess[bytes]:
+        sandbox = Sandbox(speed=60)
+        async with serve(sandbox) as base_url:
+            service = {"NEURALBOX_BASE_URL": base_url, "NEURALBOX_API_KEY": sandbox.key}
+            command = [sys.executable, "-W", "error", "-c", example]
+            return await anyio.run_process(command, cwd=tmp_path, env=os.environ | service, check=False)
+
+    ended = anyio.run(run)
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")
+    assert ended.stdout
+
+
+def test_there_are_examples() -> None:
+    """The pattern finds the examples; a README without any would pass everything."""
+    assert len(EXAMPLES) >= 6
