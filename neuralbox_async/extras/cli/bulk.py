@@ -1,0 +1,165 @@
+"""`neuralbox bulk`: lines in as they are needed, outcomes out as they finish, every paid id on record at the end."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from attrs import frozen
+from rich.console import Console
+
+from neuralbox_async import Event, Generation, GenerationRequest, Outcome, UsageError
+from neuralbox_async.extras.cli.exits import STOPS
+from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.prompts import Defaults, Line, check_model, read_prompts
+from neuralbox_async.extras.cli.report import (
+    Lines,
+    Problem,
+    Record,
+    as_json,
+    cut_off,
+    interrupted,
+    line_record,
+    problem_of,
+    result_record,
+)
+from neuralbox_async.extras.cli.screen import Screen
+from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.source import Source, opened
+from neuralbox_async.extras.cli.unfinished import Unfinished
+
+OUTCOMES: Final = "outcomes.jsonl"
+
+
+@frozen(kw_only=True)
+class Order:
+    """What `neuralbox bulk` was asked to do."""
+
+    file: str
+    out: str | None
+    defaults: Defaults
+    max_concurrency: int
+    timeout: float | None
+    service: Service
+
+
+def bulk(order: Order) -> int:
+    """Run a file of prompts and return the exit code. Raises UsageError before any request if it cannot begin."""
+    check_model(order.file, order.defaults)
+    with opened(order.file) as source, _outcomes_file(order.out) as file:
+        run = BulkRun(order, source, Lines(file))
+        work = Work(run=run.run, say=run.screen.say, last_words=run.last_words, cut_short=run.unfinished.cut_short)
+        return carry_out(work)
+
+
+class BulkRun:
+    """One run: reads, reports, and knows at every moment what is paid for and not reported yet."""
+
+    def __init__(self, order: Order, source: Source, lines: Lines) -> None:
+        self.screen = Screen(Console(stderr=True))
+        self._order = order
+        self._source = source
+        self._lines = lines
+        self.unfinished = Unfinished()
+        self._last_line = 0
+
+    async def run(self) -> int:
+        """Run all lines and return the exit code."""
+        order = self._order
+        async with order.service.client(self._hear) as nb:
+            many = nb.generate_many(
+                self._requests(), max_concurrency=order.max_concurrency, download_to=order.out, timeout=order.timeout
+            )
+            with self.screen:
+                try:
+                    async with many as outcomes:
+                        async for outcome in outcomes:
+                            self._report(outcome)
+                except STOPS as error:
+                    self.screen.tally.stopped_by = error
+        return self.screen.tally.code()
+
+    def last_words(self, code: int) -> int:
+        """Report what was begun and is not finished, sum up, and return the exit code."""
+        self.screen.stop()
+        taken, in_doubt = [*self.unfinished.taken.values()], [*self.unfinished.in_doubt]
+        for each in taken:
+            self._report_rest(each.request, each.generation, interrupted(each.generation, self._order.out))
+        for request in in_doubt:
+            self._report_rest(request, None, cut_off(request))
+        self._sum_up()
+        return self.screen.tally.code(otherwise=code)
+
+    async def _requests(self) -> AsyncIterator[GenerationRequest]:
+        order = self._order
+        async for line in read_prompts(self._source.lines(), self._source.name, order.defaults):
+            self._last_line = line.number
+            if line.request is None:
+                self._report_bad(line)
+            else:
+                self.screen.begun(line.request.model)
+                self.unfinished.ask(line.request)
+                yield line.request
+
+    def _hear(self, event: Event) -> None:
+        self.unfinished.hear(event)
+        self.screen.hear(event)
+
+    def _report(self, outcome: Outcome) -> None:
+        request, generation, error = outcome.request, outcome.generation, outcome.error
+        problem = None if error is None else problem_of(error, generation)
+        self.unfinished.forget(request, generation)
+        self._write(request.tag, result_record(generation, problem, outcome.path))
+        self.screen.settled(request.model, error, None if generation is None else generation.tokens_spent)
+        if error is not None:
+            self.screen.say(f"line {request.tag.number}, {request.model}: {error}")
+        if isinstance(error, STOPS):
+            self._source.stop()
+
+    def _report_rest(
+        self, request: GenerationRequest | None, generation: Generation | None, problem: Problem | None
+    ) -> None:
+        if request is None:
+            return
+        self.screen.tally.note_rest(generation, problem)
+        with contextlib.suppress(OSError):  # one that cannot be written must not keep back the others
+            self._write(request.tag, result_record(generation, problem, None))
+
+    def _report_bad(self, line: Line) -> None:
+        problem = Problem(type=UsageError.__name__, message=line.problem, billed="no")
+        self._write(line, result_record(None, problem, None))
+        self.screen.tally.bad_lines += 1
+        self.screen.say(line.problem)
+
+    def _write(self, line: Line, result: Record) -> None:
+        record = line_record(line, result)
+        try:
+            self._lines.write(record)
+        except OSError:
+            if self._lines.file is None:
+                self.screen.say(as_json(record))  # stdout is gone, and an id must be on record somewhere
+            raise
+
+    def _sum_up(self) -> None:
+        tally = self.screen.tally
+        if tally.stopped_by is not None:
+            self.screen.say(f"stopped: {tally.stopped_by} No line after {self._last_line} was read.")
+        if self._last_line:
+            self.screen.say(f"{tally}" + (f"; results in {self._order.out}" if self._order.out else ""))
+        if tally.interrupted:
+            self.screen.say("What goes on at the service: neuralbox wait ID, with the ids above.")
+
+
+@contextlib.contextmanager
+def _outcomes_file(out: str | None) -> Iterator[BinaryIO | None]:
+    if out is None:
+        yield None
+        return
+    path = Path(out, OUTCOMES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    with file:
+        yield file

@@ -1,0 +1,213 @@
+"""One function per command: what may be asked and what it means. They read options and hand over."""
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+
+from neuralbox_async import GenerationRequest, UsageError
+from neuralbox_async.extras.cli import bulk as bulk_command
+from neuralbox_async.extras.cli import demo as demo_command
+from neuralbox_async.extras.cli import server, single
+from neuralbox_async.extras.cli.exits import TABLE, USAGE
+from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, Params, Service, Timeout, read_params
+from neuralbox_async.extras.cli.prompts import Defaults
+from neuralbox_async.extras.cli.report import as_json as record_as_json
+from neuralbox_async.extras.cli.screen import Screen
+
+ABOUT = f"""Text, images, video, music and speech from NeuralBox; never pays twice.
+
+Begin without an account:
+
+    neuralbox demo
+
+With one (the key starts with nb_ and comes from your NeuralBox profile):
+
+    export NEURALBOX_API_KEY=nb_...
+    neuralbox balance
+    neuralbox generate gpt-5 "Explain quantum computing in simple terms"
+    neuralbox generate kling-v2.1 "A blooming flower" --out clips/
+    neuralbox bulk prompts.jsonl --out results/
+    echo "A red fox" | neuralbox bulk - --model dall-e-3 --out foxes/
+
+The key is read from NEURALBOX_API_KEY alone: everybody on a machine can see
+its command lines.
+
+stdout has the results and nothing else. stderr has the progress: bars on a
+terminal, elsewhere a line every few seconds.
+
+Exit codes; of several that fit, the first of 3, 130, 4, 1:
+
+{TABLE}
+"""
+
+
+def _version() -> str:
+    try:
+        return metadata.version("neuralbox-async")
+    except metadata.PackageNotFoundError:
+        return "unknown (neuralbox-async is not installed, it runs from its source)"
+
+
+app = App(name="neuralbox", help=ABOUT, version=_version, help_format="plaintext")
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name and return its exit code."""
+    try:
+        command, bound, *_ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
+        return int(command(*bound.args, **bound.kwargs) or 0)
+    except (CycloptsError, UsageError) as error:
+        Screen(Console(stderr=True)).say(f"error: {' '.join(str(error).split())} See neuralbox --help.")
+        return USAGE
+
+
+def _no_option(_type: type, file: str) -> None:
+    if file.startswith("-") and file != "-":
+        raise ValueError(f"there is no option {file}; a file of that name is ./{file}.")
+
+
+# A lone hyphen is stdin; cyclopts lets it pass only together with everything else that begins with one.
+File = Annotated[
+    str, Parameter(allow_leading_hyphen=True, validator=_no_option, help="A .jsonl or .txt file; - is stdin.")
+]
+
+
+@app.command
+def generate(
+    model: str,
+    prompt: str,
+    /,
+    *,
+    param: Params = (),
+    out: Annotated[str | None, Parameter(help="Save the result in a file, or a folder (with a / at its end).")] = None,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    service: Service = ANYWHERE,
+) -> int:
+    """Generate one result and wait for it.
+
+    stdout gets the text, or the path of the file with --out, or the address
+    of the result; with --json one object that has all of them.
+
+        neuralbox generate gpt-5 "Explain quantum computing in simple terms"
+        neuralbox generate dall-e-3 "A red fox" --param quality=hd --out a.png
+
+    Ctrl-C leaves with the id of what goes on at the service; get it with
+    `neuralbox wait ID`.
+    """
+    show = record_as_json if as_json else single.as_text
+    order = single.Order(out=out, timeout=timeout, show=show, service=service)
+    return single.generate(GenerationRequest(model, prompt, read_params(param) or None), order)
+
+
+@app.command
+def bulk(
+    file: File,
+    /,
+    *,
+    out: Annotated[
+        str | None, Parameter(help="A folder for the results, named after key or id, and for outcomes.jsonl.")
+    ] = None,
+    max_concurrency: Annotated[int, Parameter(help="Most generations under way at once.")] = 16,
+    model: Annotated[str | None, Parameter(help="The model of lines that name none.")] = None,
+    param: Params = (),
+    timeout: Timeout = None,
+    service: Service = ANYWHERE,
+) -> int:
+    """Generate every line of a file, many at once.
+
+    FILE has JSON lines (.jsonl), or one prompt per line (.txt) with --model;
+    - is stdin. It is read as it is needed and may be endless. A JSON line has
+    "model" and "prompt", and may have "params" and "key", after which its
+    file is named; other fields are echoed:
+
+        {"model": "kling-v2.1", "prompt": "A flower", "key": "a", "scene": 3}
+
+    stdout gets one JSON line per outcome as it finishes, OUT/outcomes.jsonl
+    the same: index, line, key, model, prompt, params, your other fields, id,
+    status, text, url, path, tokens_spent, error. An error has type, message,
+    billed ("no", "yes", "unknown"), generation_id and retryable. A line that
+    cannot be used becomes an outcome with an error, and the rest goes on.
+
+        neuralbox bulk prompts.jsonl --out results/ --max-concurrency 16
+        shuf ideas.txt | neuralbox bulk - --model musicgen --out songs/
+
+    Ctrl-C starts nothing new and gives requests on their way 5 seconds to
+    learn their id. What goes on at the service becomes an outcome of type
+    "Interrupted" with its id, for `neuralbox wait ID`.
+    """
+    return bulk_command.bulk(
+        bulk_command.Order(
+            file=file,
+            out=out,
+            defaults=Defaults(model=model, params=read_params(param)),
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            service=service,
+        )
+    )
+
+
+@app.command
+def wait(
+    ids: Annotated[tuple[str, ...], Parameter(name="ID", negative="", help="Ids of generations, as many as you like.")],
+    /,
+    *,
+    out: Annotated[str | None, Parameter(help="Save the result in a file or a folder; several go in a folder.")] = None,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    service: Service = ANYWHERE,
+) -> int:
+    """Wait for generations begun elsewhere, such as those that an interrupted run has named.
+
+    stdout gets what `generate` writes, of several ids each with its id in
+    front.
+
+        neuralbox wait 18500 18501 --out clips/
+    """
+    if not ids:
+        raise UsageError("wait wants the id of a generation: neuralbox wait 18500.")
+    text = single.as_text if len(ids) == 1 else single.as_numbered_text
+    order = single.Order(out=out, timeout=timeout, show=record_as_json if as_json else text, service=service)
+    return single.wait(ids, order)
+
+
+@app.command
+def balance(*, as_json: AsJson = False, service: Service = ANYWHERE) -> int:
+    """Show how many tokens are left, and the plan."""
+    return single.balance(single.balance_as_json if as_json else single.balance_as_text, service)
+
+
+@app.command
+def sandbox(
+    *,
+    port: Annotated[
+        int, Parameter(validator=Number(gte=0, lte=65_535), help="The port on this machine; 0 takes a free one.")
+    ] = 0,
+    plan: Annotated[Literal["free", "basic", "pro", "vip", "elite"], Parameter(help="Its limits apply.")] = "vip",
+    speed: Annotated[float, Parameter(help="How many seconds pass in there while one passes here.")] = 1.0,
+    tokens: Annotated[int, Parameter(name="--balance", help="Tokens to begin with.")] = 1_500,
+) -> int:
+    """Open a NeuralBox service of your own on a port, until Ctrl-C.
+
+    It costs nothing and knows no real account. stdout gets two lines to paste
+    into another shell, where every command then talks to the sandbox:
+
+        neuralbox sandbox --port 8765 --speed 20
+    """
+    return server.run_sandbox(server.make_sandbox(plan=plan, speed=speed, balance=tokens), port=port)
+
+
+@app.command
+def demo(*, out: Annotated[str, Parameter(help="The folder for the results.")] = demo_command.DEFAULT_OUT) -> int:
+    """Generate a mixed batch on this machine: no account, no cost.
+
+    A sandbox plays the service. Takes some ten seconds, saves texts,
+    pictures, clips and sounds that open, and compares the requests it took
+    with those of a loop that looks every 5 seconds.
+    """
+    return demo_command.demo(out)

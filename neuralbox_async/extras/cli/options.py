@@ -1,0 +1,70 @@
+"""Options are read once, here, into values; what cannot be read is a usage error before anything is sent."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from neuralbox_async import AsyncNeuralBox, Event, UsageError
+
+Params = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--param",
+        negative="",
+        show_default=False,
+        help="An option of the model as NAME=VALUE, such as duration=5; may be repeated. "
+        "A value that is JSON is sent as JSON (5, true, [1]), anything else as text.",
+    ),
+]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Write JSON lines to stdout.")]
+Timeout = Annotated[
+    float | None,
+    Parameter(name="--timeout", help="Seconds for each generation in all: queueing, retries, waiting. Default: 600."),
+]
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Service:
+    """Where the service is, and how to wait for it."""
+
+    base_url: Annotated[
+        str | None,
+        Parameter(help="Where the API is; else NEURALBOX_BASE_URL, else https://neuralbox.top/api/v2."),
+    ] = None
+    poll_interval: Annotated[
+        float | None,
+        Parameter(help="Look every so many seconds, instead of when a result can be expected."),
+    ] = None
+
+    def client(self, observe: Callable[[Event], None]) -> AsyncNeuralBox:
+        """Make the client. Raises UsageError if the address or the key in the environment cannot work."""
+        return AsyncNeuralBox(base_url=self.base_url, poll_interval=self.poll_interval, observe=observe)
+
+
+ANYWHERE = Service()
+
+
+def read_params(params: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs. Raises UsageError for one without a name or a value."""
+    read = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--param wants NAME=VALUE, such as duration=5, not {param!r}.")
+        read[name] = _value(value)
+    return read
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _not_json(constant: str) -> Any:
+    raise ValueError(constant)

@@ -1,0 +1,138 @@
+"""What came of an item is one JSON object on one line, on stdout and in a file alike, as soon as it is known.
+
+The fields are `index`, `line`, `key`, `model`, `prompt`, `params`, the input's other fields, `id`, `status`, `text`,
+`url`, `path`, `tokens_spent` and `error`. An input's field that is named like one of ours goes under `input` instead.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from attrs import define, frozen
+
+from neuralbox_async import Generation, GenerationFailedError, GenerationRequest, NeuralBoxError, OutcomeUnknownError
+from neuralbox_async.extras.cli.prompts import Line
+
+Record = dict[str, Any]
+
+
+@frozen(kw_only=True)
+class Problem:
+    """Why an item has no result; `hint` names the command that gets it yet."""
+
+    type: str
+    message: str
+    billed: str
+    generation_id: int | str | None = None
+    retryable: bool = False
+    hint: str | None = None
+
+    def record(self) -> Record:
+        """Return it as JSON has it."""
+        record: Record = {
+            "type": self.type,
+            "message": self.message,
+            "billed": self.billed,
+            "generation_id": self.generation_id,
+            "retryable": self.retryable,
+        }
+        return record if self.hint is None else {**record, "hint": self.hint}
+
+
+def problem_of(error: Exception, generation: Generation | None = None) -> Problem:
+    """Describe an error of this library, or of the disk after a generation was paid for."""
+    known = None if generation is None else generation.id
+    if not isinstance(error, NeuralBoxError):
+        billed = "unknown" if generation is None else "yes"
+        return Problem(type=type(error).__name__, message=str(error), billed=billed, generation_id=known)
+    found = known if error.generation_id is None else error.generation_id
+    return Problem(
+        type=type(error).__name__,
+        message=error.message,
+        billed=error.billed,
+        generation_id=found,
+        retryable=error.retryable,
+        hint=None if found is None or not error.retryable else f"neuralbox wait {found}",
+    )
+
+
+def interrupted(generation: Generation, out: str | None) -> Problem | None:
+    """Describe a generation that nobody waits for any more; None if all that was asked for is known."""
+    if generation.failed:
+        return problem_of(GenerationFailedError(f"Generation {generation.id} failed: {generation.error}."), generation)
+    if generation.done and out is None:
+        return None
+    state = "is completed and not saved yet" if generation.done else "goes on at the service"
+    return Problem(
+        type="Interrupted",
+        message=f"interrupted; generation {generation.id} {state}",
+        billed="yes" if generation.done else "unknown",
+        generation_id=generation.id,
+        retryable=True,
+        hint=f"neuralbox wait {generation.id}",
+    )
+
+
+def cut_off(request: GenerationRequest) -> Problem:
+    """Describe a request that was cut off before its answer came."""
+    return Problem(
+        type=OutcomeUnknownError.__name__,
+        message=f"interrupted after the request for {request.model} was sent and before its answer came: it may be "
+        "charged. It was not sent again; look for it in the history before you repeat it.",
+        billed="unknown",
+    )
+
+
+def result_record(generation: Generation | None, problem: Problem | None, path: Path | None) -> Record:
+    """Describe a generation, or the lack of one."""
+    return {
+        "id": generation and generation.id,
+        "status": generation and generation.status,
+        "text": generation and generation.text,
+        "url": generation and generation.url,
+        "path": None if path is None else str(path),
+        "tokens_spent": generation and generation.tokens_spent,
+        "error": problem and problem.record(),
+    }
+
+
+def request_record(request: GenerationRequest) -> Record:
+    """Describe what was asked for."""
+    return {"key": request.key, "model": request.model, "prompt": request.prompt, "params": request.params}
+
+
+def line_record(line: Line, result: Record) -> Record:
+    """Describe one line of the input and what came of it."""
+    asked = {name: line.found.get(name) for name in ("key", "model", "prompt", "params")}
+    if line.request is not None:
+        asked = request_record(line.request)
+    own = {"index": line.index, "line": line.number, **asked, **result}
+    others = line.other_fields
+    clashing = {name: value for name, value in others.items() if name in own or name == "input"}
+    free = {name: value for name, value in others.items() if name not in clashing}
+    return {**own, **free, **({"input": clashing} if clashing else {})}
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """Write a record as one line of JSON."""
+    return json.dumps(record, ensure_ascii=False, default=str)
+
+
+@define
+class Lines:
+    """Where outcome lines go: stdout, and a file if there is one."""
+
+    file: BinaryIO | None = None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record to both, at once; that one of them fails does not keep it from the other."""
+        line = as_json(record) + "\n"
+        try:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        finally:
+            if self.file is not None:
+                self.file.write(line.encode("utf-8", "backslashreplace"))
+                self.file.flush()

@@ -1,0 +1,182 @@
+"""A person at a terminal sees a bar for each kind of result, a log file gets a line every few seconds."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+from attrs import define, field
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from neuralbox_async import Event, Paused, RateLimitError, Retrying
+from neuralbox_async.extras.cli.exits import Tally
+from neuralbox_async.sandbox import CATALOGUE
+
+SECONDS_BETWEEN_LINES: Final = 5.0
+SECONDS_BETWEEN_NOTES: Final = 1.0
+OTHER: Final = "other"
+
+
+def kind_of(model: str) -> str:
+    """Name what a model makes: "text", "image", "video", "music", "speech", "tool"; "other" for one we do not know."""
+    known = CATALOGUE.get(model)
+    return OTHER if known is None else known.kind
+
+
+def printable(text: str) -> str:
+    """Return text without characters that would command a terminal."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+class FailedColumn(ProgressColumn):
+    """How many failed: red where it matters."""
+
+    def render(self, task: Task) -> Text:
+        """Return the number and its word."""
+        failed = int(task.fields["failed"])
+        return Text(f"{failed:>2} failed", style="red" if failed else "dim")
+
+
+def make_bars(console: Console) -> Progress:
+    """Make the bars, still without any."""
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<7}"),
+        BarColumn(bar_width=34),
+        TextColumn("{task.completed:>4.0f}/{task.total:<4.0f}"),
+        FailedColumn(),
+        TextColumn("{task.fields[tokens]:>6,} [dim]tokens"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_interactive,
+        # With results going to a pipe, rich must leave stdout alone; on the same terminal it must know of them.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+@define
+class Notes:
+    """Waiting and repeating as short lines: one for each wait, however many calls wait for the same thing."""
+
+    _last: float = field(default=float("-inf"), init=False)
+    _open_at: float = field(default=float("-inf"), init=False)
+
+    def of(self, event: Event, now: float) -> str | None:
+        """Return the line for an event, if it is worth one; `now` is loop time."""
+        match event:
+            case Retrying(error=RateLimitError(), seconds=seconds) | Paused(seconds=seconds):
+                return self._waiting(seconds, now)
+            case Retrying(operation=operation, error=error, attempt=attempt, seconds=seconds):
+                return self._retrying(now, f"{operation}: retry {attempt} in {_seconds(seconds)}: {error}")
+            case _:
+                return None
+
+    def _waiting(self, seconds: float, now: float) -> str | None:
+        if now + seconds <= self._open_at + SECONDS_BETWEEN_NOTES:
+            return None
+        self._open_at = now + seconds
+        return f"waiting {_seconds(seconds)} for the plan's window"
+
+    def _retrying(self, now: float, note: str) -> str | None:
+        if now < self._last + SECONDS_BETWEEN_NOTES:
+            return None
+        self._last = now
+        return note
+
+
+class Screen:
+    """What a person sees on stderr while a command works; use it as a context manager inside the event loop.
+
+    `totals` is how many items of each kind there will be; without it a bar is as long as what has begun.
+    """
+
+    def __init__(self, console: Console, totals: Mapping[str, int] | None = None) -> None:
+        self.console = console
+        self.tally = Tally()
+        self.bars = make_bars(console)
+        self._events = Notes()
+        self._fixed = totals is not None
+        self._begun = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = {kind: self._add(kind, total) for kind, total in (totals or {}).items()}
+
+    @property
+    def live(self) -> bool:
+        """Whether a person watches bars move."""
+        return self.console.is_interactive
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.bars.start()
+        else:
+            self._tick_later()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was found; calling it twice is harmless."""
+        if self.live:
+            self.bars.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Show one line."""
+        self.console.print(Text(printable(text), style=style), soft_wrap=True)
+
+    def hear(self, event: Event) -> None:
+        """Show an event of the client, if it means waiting."""
+        note = self._events.of(event, asyncio.get_running_loop().time())
+        if note is not None:
+            self.say(note, style="yellow")
+
+    def begun(self, model: str) -> None:
+        """Count an item that is under way from now on."""
+        self._begun += 1
+        kind = kind_of(model)
+        if kind not in self._tasks:
+            self._tasks[kind] = self._add(kind, 0)
+        if not self._fixed:
+            self.bars.update(self._tasks[kind], total=(self._task(kind).total or 0) + 1)
+
+    def settled(self, model: str, error: Exception | None, tokens: int | None) -> None:
+        """Count an item that is no longer under way."""
+        self.tally.note(error, tokens)
+        task = self._task(kind_of(model))
+        failed = int(task.fields["failed"]) + (error is not None)
+        spent = int(task.fields["tokens"]) + (tokens or 0)
+        self.bars.update(task.id, advance=1, failed=failed, tokens=spent)
+
+    def _add(self, kind: str, total: int) -> TaskID:
+        return self.bars.add_task(kind, total=total, failed=0, tokens=0)
+
+    def _task(self, kind: str) -> Task:
+        return next(task for task in self.bars.tasks if task.id == self._tasks[kind])
+
+    def _tick_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._tick)
+
+    def _tick(self) -> None:
+        under_way = self._begun - self.tally.settled
+        self.say(f"{self.tally}, {under_way:,} under way")
+        self._tick_later()
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,0 +1,199 @@
+"""`generate`, `wait` and `balance`: the answer and nothing else on stdout, everything about it on stderr."""
+
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+import anyio
+from attrs import evolve, frozen
+from rich.console import Console
+
+from neuralbox_async import AsyncNeuralBox, Balance, Event, Generation, GenerationRequest, NeuralBoxError
+from neuralbox_async.extras.cli.exits import DONE, IN_DOUBT, code_of
+from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.report import (
+    Problem,
+    Record,
+    as_json,
+    cut_off,
+    interrupted,
+    problem_of,
+    request_record,
+    result_record,
+)
+from neuralbox_async.extras.cli.screen import Screen
+from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.unfinished import Taken, Unfinished
+
+
+@frozen(kw_only=True)
+class Order:
+    """What `generate` and `wait` are to do with a result: where to save it, how to write what came of it."""
+
+    out: str | None
+    timeout: float | None
+    show: Callable[[Record], str]
+    service: Service
+
+
+@frozen(kw_only=True)
+class Item:
+    """One generation to get: what is asked for, if it is not begun yet, and the call that gets it."""
+
+    request: GenerationRequest | None
+    get: Callable[[AsyncNeuralBox], Awaitable[Generation]]
+
+    @property
+    def model(self) -> str:
+        """Return the model's slug, as far as it is known."""
+        return "" if self.request is None else self.request.model
+
+
+def as_text(record: Record) -> str:
+    """Return what a person wants of a result: where it is, or what it says; nothing if there is none."""
+    return "" if record["error"] else str(record["path"] or record["text"] or record["url"] or record["id"])
+
+
+def as_numbered_text(record: Record) -> str:
+    """Return the same with the id in front, for several results."""
+    text = as_text(record)
+    return text and f"{record['id']}\t{text}"
+
+
+def generate(request: GenerationRequest, order: Order) -> int:
+    """Generate one result and return the exit code."""
+
+    async def get(nb: AsyncNeuralBox) -> Generation:
+        return await nb.generate(request.model, request.prompt, request.params, timeout=order.timeout)
+
+    return SingleRun(order, [Item(request=request, get=get)]).carry_out()
+
+
+def wait(ids: Sequence[str], order: Order) -> int:
+    """Wait for generations by their ids and return the exit code."""
+    different = list(dict.fromkeys(ids))
+    if len(different) > 1 and order.out is not None:
+        order = evolve(order, out=f"{order.out}/")  # several results want a folder
+    run = SingleRun(order, [_waiting(each, order.timeout) for each in different])
+    for each in different:
+        run.follow(Generation(id=_id(each), status="unknown"))
+    return run.carry_out()
+
+
+def _waiting(each: str, timeout: float | None) -> Item:
+    async def get(nb: AsyncNeuralBox) -> Generation:
+        return await nb.wait(_id(each), timeout=timeout)
+
+    return Item(request=None, get=get)
+
+
+def _id(text: str) -> int | str:
+    return int(text) if text.isdecimal() and text.isascii() else text
+
+
+class SingleRun:
+    """Gets a few generations, each by itself, and writes what came of each."""
+
+    def __init__(self, order: Order, items: Sequence[Item]) -> None:
+        self.screen = Screen(Console(stderr=True))
+        self._order = order
+        self._items = items
+        self._unfinished = Unfinished()
+        self._code = DONE
+
+    def carry_out(self) -> int:
+        """Do it and return the exit code."""
+        cut_short = self._unfinished.cut_short
+        return carry_out(Work(run=self._run, say=self.screen.say, last_words=self._last_words, cut_short=cut_short))
+
+    def follow(self, generation: Generation) -> None:
+        """Take in a generation that the service has already."""
+        self._unfinished.taken[generation.id] = Taken(request=None, generation=generation)
+
+    async def _run(self) -> int:
+        async with self._order.service.client(self._hear) as nb:
+            with self.screen, _as_itself():
+                async with anyio.create_task_group() as tasks:
+                    for item in self._items:
+                        self.screen.begun(item.model)
+                        tasks.start_soon(self._finish, item, nb)
+        return self._code if len(self._items) == 1 else self.screen.tally.code()
+
+    async def _finish(self, item: Item, nb: AsyncNeuralBox) -> None:
+        generation, path, error = None, None, None
+        if item.request is not None:
+            self._unfinished.ask(item.request)
+        try:
+            generation = await item.get(nb)
+            if self._order.out is not None:
+                path = await nb.download(generation, self._order.out, timeout=self._order.timeout)
+        except (NeuralBoxError, OSError) as failure:
+            error, generation = failure, generation or getattr(failure, "generation", None)
+        self._report(item, generation, path, error)
+
+    def _report(self, item: Item, generation: Generation | None, path: Path | None, error: Exception | None) -> None:
+        problem = None if error is None else problem_of(error, generation)
+        self.screen.settled(item.model, error, None if generation is None else generation.tokens_spent)
+        if error is not None:
+            self._code = code_of(error)
+        self._write(item.request, result_record(generation, problem, path), problem)
+        self._unfinished.forget(item.request, generation)
+        if problem is not None and problem.generation_id is not None:
+            self._unfinished.taken.pop(problem.generation_id, None)
+
+    def _write(self, request: GenerationRequest | None, result: Record, problem: Problem | None) -> None:
+        shown = self._order.show({**({} if request is None else request_record(request)), **result})
+        if shown:
+            sys.stdout.write(shown + "\n")
+            sys.stdout.flush()
+        if problem is not None:
+            self.screen.say(f"error: {problem.message}" + (f" Get it with: {problem.hint}" if problem.hint else ""))
+
+    def _hear(self, event: Event) -> None:
+        self._unfinished.hear(event)
+        self.screen.hear(event)
+
+    def _last_words(self, code: int) -> int:
+        self.screen.stop()
+        for taken in self._unfinished.taken.values():
+            problem = interrupted(taken.generation, self._order.out)
+            self._write(taken.request, result_record(taken.generation, problem, None), problem)
+        for request in self._unfinished.in_doubt:
+            problem = cut_off(request)
+            self._write(request, result_record(None, problem, None), problem)
+        return IN_DOUBT if self._unfinished.in_doubt else code
+
+
+@contextlib.contextmanager
+def _as_itself() -> Iterator[None]:
+    """Let an error of a task leave as itself, not in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+def balance(show: Callable[[Balance], str], service: Service) -> int:
+    """Write what the account can still spend and return the exit code."""
+    screen = Screen(Console(stderr=True))
+
+    async def run() -> int:
+        async with service.client(screen.hear) as nb:
+            sys.stdout.write(show(await nb.balance()) + "\n")
+        return DONE
+
+    return carry_out(Work(run=run, say=screen.say, last_words=lambda code: code))
+
+
+def balance_as_text(balance: Balance) -> str:
+    """Return a balance as a person reads it."""
+    until = "" if balance.plan_expires_at is None else f" until {balance.plan_expires_at:%Y-%m-%d}"
+    return f"{balance.token_balance:,} tokens" + (f", plan {balance.plan}{until}" if balance.plan else "")
+
+
+def balance_as_json(balance: Balance) -> str:
+    """Return a balance as JSON."""
+    ends = balance.plan_expires_at
+    record = {"token_balance": balance.token_balance, "plan": balance.plan}
+    return as_json({**record, "plan_expires_at": None if ends is None else ends.isoformat()})

@@ -1,0 +1,241 @@
+"""`generate`, `wait`, `balance` and `sandbox`, and the way in: what stdout gets, and which exit code."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from neuralbox_async import AsyncNeuralBox
+from neuralbox_async.sandbox import Sandbox, faults
+
+RESULT = ["id", "status", "text", "url", "path", "tokens_spent", "error"]
+Until = Callable[[Callable[[], bool]], None]
+
+
+def submit(sandbox: Sandbox, *prompts: str) -> list[int | str]:
+    """Submit clips as another program does, and return their ids."""
+
+    async def main() -> list[int | str]:
+        async with AsyncNeuralBox() as nb:
+            return [(await nb.submit("kling-v2.1", prompt)).id for prompt in prompts]
+
+    ids = anyio.run(main)
+    assert len(sandbox.world.jobs) >= len(ids)
+    return ids
+
+
+@pytest.mark.usefixtures("service")
+def test_generate_text(cli: Any) -> None:
+    """A text is all that stdout gets."""
+    ended = cli.run("generate", "gpt-5", "Hello")
+    assert ended.code == 0
+    assert "Hello" in ended.out
+    assert ended.err == ""
+
+
+def test_generate_a_file(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """With --out stdout gets the path of the file; --param reaches the service."""
+    ended = cli.run("generate", "dall-e-3", "A fox", "--param", "quality=hd", "--out", tmp_path / "fox.png")
+    assert ended.code == 0
+    assert ended.out == f"{tmp_path}/fox.png\n"
+    assert (tmp_path / "fox.png").read_bytes().startswith(b"\x89PNG")
+    assert service.charges[0].tokens == 13
+
+
+@pytest.mark.usefixtures("service")
+def test_generate_json(cli: Any) -> None:
+    """--json writes one object with all there is to know."""
+    (record,) = cli.run("generate", "dall-e-3", "A fox", "--json").records
+    assert list(record) == ["key", "model", "prompt", "params", *RESULT]
+    assert record["url"].endswith(".png")
+    assert record["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        (faults.lost(), 3, "its outcome is unknown"),
+        (faults.status(422, "validation_error"), 1, "422"),
+        (faults.status(402, "insufficient_tokens"), 4, "402"),
+        (faults.status(403, "insufficient_plan"), 4, "403"),
+    ],
+)
+def test_generate_meets_an_error(cli: Any, service: Sandbox, fault: faults.Fault, code: int, says: str) -> None:
+    """An error is one line on stderr, and its exit code says what to do next."""
+    service.order(fault)
+    ended = cli.run("generate", "gpt-5", "Hello")
+    assert ended.code == code
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert says in ended.err
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(("prompt", "code", "says"), [("forbidden", 1, "content policy violation"), ("", 2, "prompt")])
+def test_generate_fails(cli: Any, prompt: str, code: int, says: str) -> None:
+    """A generation that fails is exit code 1, one that cannot be asked for is 2."""
+    ended = cli.run("generate", "gpt-5", prompt)
+    assert ended.code == code
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert says in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_generate_interrupted(cli: Any, service: Sandbox, until: Until) -> None:
+    """Ctrl-C leaves with the id of what goes on, for `neuralbox wait`."""
+    service.order(faults.delay(60), on="GET /generate/{id}", times=None)
+    process = cli.start("generate", "kling-v2.1", "A flower", "--json")
+    until(lambda: service.booked == 1)
+    process.send_signal(signal.SIGINT)
+    ended = cli.end(process)
+    (record,) = ended.records
+    assert ended.code == 130
+    assert str(record["id"]) in service.world.jobs
+    assert record["error"]["type"] == "Interrupted"
+    assert f"neuralbox wait {record['id']}" in ended.err
+
+
+def test_generate_cut_short(cli: Any, service: Sandbox, until: Until) -> None:
+    """A POST that hangs when Ctrl-C comes twice is in doubt, and says so."""
+    service.order(faults.hang())
+    process = cli.start("generate", "gpt-5", "Hello", "--json")
+    until(lambda: service.requests.posts == 1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"Ctrl-C again" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.wait(3)
+    ended = cli.end(process)
+    assert ended.code == 3
+    assert ended.records[0]["error"]["type"] == "OutcomeUnknownError"
+
+
+def test_wait_for_one(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """A generation begun elsewhere is waited for and saved."""
+    (clip,) = submit(service, "A flower")
+    ended = cli.run("wait", clip, "--out", f"{tmp_path}/", "--poll-interval", 0.05)
+    assert ended.code == 0
+    assert ended.out == f"{tmp_path}/{clip}.gif\n"
+    assert service.requests.posts == 1
+
+
+def test_wait_for_several(cli: Any, service: Sandbox) -> None:
+    """Each of several comes with its id in front; one that failed makes exit code 1."""
+    good, bad = submit(service, "A flower", "forbidden")
+    ended = cli.run("wait", good, bad, good, "--poll-interval", 0.05)
+    assert ended.code == 1
+    assert ended.out == f"{good}\thttp{ended.out.partition('http')[2]}"
+    assert ended.out.count("\n") == 1
+    assert f"Generation {bad} failed" in ended.err
+
+
+def test_wait_json(cli: Any, service: Sandbox) -> None:
+    """--json writes one object for each, unknown ids as well."""
+    (clip,) = submit(service, "A flower")
+    ended = cli.run("wait", clip, "gen_unknown", "--json", "--poll-interval", 0.05)
+    found = {record["id"]: record for record in ended.records}
+    assert list(found[clip]) == RESULT
+    assert found[clip]["status"] == "completed"
+    assert found[None]["error"]["type"] == "NotFoundError"
+    assert ended.code == 1
+
+
+@pytest.mark.usefixtures("service")
+def test_wait_for_nothing(cli: Any) -> None:
+    """Waiting without an id is a usage error."""
+    assert cli.run("wait").code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_balance(cli: Any) -> None:
+    """The balance is a line for a person, or JSON."""
+    assert cli.run("balance").out.startswith("1,500 tokens, plan elite")
+    (record,) = cli.run("balance", "--json").records
+    assert (record["token_balance"], record["plan"]) == (1500, "elite")
+    assert list(record) == ["token_balance", "plan", "plan_expires_at"]
+
+
+def test_balance_with_a_refused_key(cli: Any, service: Sandbox) -> None:
+    """A refused key is exit code 4."""
+    service.key = service.world.key = "nb_another_key"
+    assert cli.run("balance").code == 4
+
+
+def test_nobody_answers(cli: Any, service: Sandbox) -> None:
+    """A network that is down shows on stderr while it is retried."""
+    service.order(faults.refuse(), on="GET /balance", times=2)
+    ended = cli.run("balance")
+    assert ended.code == 0
+    assert "balance: retry 1 in " in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_sandbox(cli: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """The sandbox's two lines, pasted, lead every command there; a signal closes it and says what it was asked."""
+    process = cli.start("sandbox", "--port", 0, "--plan", "vip", "--speed", 200, "--balance", 77)
+    assert process.stdout is not None
+    for _ in range(2):
+        name, _, value = process.stdout.readline().decode().strip().removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, value)
+    assert cli.run("balance").out.startswith("77 tokens, plan vip")
+    assert cli.run("generate", "gpt-5", "Hello").code == 0
+    process.send_signal(number)
+    ended = cli.end(process)
+    assert ended.code == 128 + number
+    assert "2 requests, 1 charges, 2 tokens" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "99999"], ["--speed", "0"], ["--balance", "-1"], ["--plan", "gold"], ["--port", "x"]]
+)
+def test_sandbox_that_cannot_be(cli: Any, arguments: list[str]) -> None:
+    """A sandbox that cannot be opened is a usage error of one line."""
+    ended = cli.run("sandbox", *arguments)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_help_teaches(cli: Any) -> None:
+    """Help has the exit codes, an example to begin with, and the only place of the key."""
+    ended = cli.run("--help")
+    assert ended.code == 0
+    for part in ("neuralbox demo", "NEURALBOX_API_KEY", "130", "it may be charged", "stdout"):
+        assert part in ended.out
+    assert "outcomes.jsonl" in cli.run("bulk", "--help").out
+
+
+def test_version(cli: Any) -> None:
+    """--version is one line."""
+    assert cli.run("--version").out.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["generate"], ["generate", "gpt-5", "Hello", "--nonsense"]])
+def test_unknown_arguments(cli: Any, arguments: list[str]) -> None:
+    """What the command line does not know is a usage error of one line that leads to the help."""
+    ended = cli.run(*arguments)
+    assert ended.code == 2
+    assert ended.err.endswith("See neuralbox --help.\n")
+    assert ended.err.count("\n") == 1
+
+
+def test_missing_extra() -> None:
+    """Without the extra the command says what to install, and nothing else."""
+    script = "import sys; sys.modules['cyclopts'] = None; from neuralbox_async.__main__ import main; sys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == 'error: the command line needs cyclopts: pip install "neuralbox-async[cli]"\n'
+
+
+def test_the_way_in_is_light() -> None:
+    """Whoever imports the way in loads nothing of the extra yet."""
+    script = "import sys, neuralbox_async.__main__; print(json.dumps(sorted(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", f"import json, {script[7:]}"], capture_output=True, check=True)
+    assert not {"cyclopts", "neuralbox_async.extras.cli"} & set(json.loads(ended.stdout))

@@ -1,0 +1,100 @@
+"""What a person sees: short lines for what means waiting, bars on a terminal, a line every few seconds elsewhere."""
+
+import io
+
+import anyio
+import pytest
+from rich.console import Console
+
+from neuralbox_async import APIConnectionError, Event, GenerationFailedError, Paused, RateLimitError, Retrying
+from neuralbox_async.extras.cli.exits import Tally
+from neuralbox_async.extras.cli.screen import Notes, Screen, kind_of, printable
+from neuralbox_async.sandbox import VirtualTimeLoop
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on asyncio in virtual time: the command line knows no trio."""
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+def retrying(error: APIConnectionError | RateLimitError) -> Retrying:
+    """Return an event."""
+    return Retrying(operation="generate", error=error, attempt=1, seconds=847.0)
+
+
+def test_one_note_for_one_window() -> None:
+    """However many calls wait for the plan's window, one line says so; the next window gets its own."""
+    notes = Notes()
+    heard: list[Event] = [retrying(RateLimitError("429")), *[Paused(operation="generate", seconds=847.0)] * 3]
+    assert [notes.of(event, 0.0) for event in heard] == ["waiting 847 s for the plan's window", None, None, None]
+    assert notes.of(Paused(operation="get", seconds=3.0), 847.0) == "waiting 3.0 s for the plan's window"
+
+
+def test_retries_are_not_silent_and_not_a_flood() -> None:
+    """A network that is down shows, at most once a second."""
+    notes, event = Notes(), retrying(APIConnectionError("no answer"))
+    assert notes.of(event, 0.0) == "generate: retry 1 in 847 s: no answer"
+    assert notes.of(event, 0.5) is None
+    assert notes.of(event, 1.0) is not None
+
+
+@pytest.mark.parametrize(("model", "kind"), [("kling-v2.1", "video"), ("gpt-5", "text"), ("new-model-9", "other")])
+def test_kind(model: str, kind: str) -> None:
+    """A model that we do not know has a bar as well."""
+    assert kind_of(model) == kind
+
+
+def test_printable() -> None:
+    """What the service says cannot command the terminal."""
+    assert printable("a\x1b[2Jb\nc") == "a\N{REPLACEMENT CHARACTER}[2Jb\nc"
+
+
+@pytest.mark.anyio
+async def test_a_log_file_gets_a_line_every_five_seconds() -> None:
+    """Even when nothing happens, silence never lasts."""
+    file = io.StringIO()
+    with Screen(Console(file=file)) as screen:
+        screen.begun("gpt-5")
+        screen.begun("gpt-5")
+        screen.settled("gpt-5", None, 2)
+        await anyio.sleep(11)
+    await anyio.sleep(11)
+    assert file.getvalue().splitlines() == ["1 done, 0 failed, 2 tokens, 1 under way"] * 2
+
+
+@pytest.mark.anyio
+async def test_a_terminal_gets_a_bar_for_each_kind() -> None:
+    """Bars count what is done of what has begun, and are gone from the machine's side when the block ends."""
+    file = io.StringIO()
+    with Screen(Console(file=file, force_terminal=True, width=100)) as screen:
+        screen.begun("gpt-5")
+        screen.begun("kling-v2.1")
+        screen.settled("gpt-5", None, 2)
+        screen.settled("kling-v2.1", GenerationFailedError("no"), 0)
+        screen.bars.refresh()
+    shown = file.getvalue()
+    assert "text" in shown
+    assert "video" in shown
+    assert "1 failed" in shown
+    assert "under way" not in shown
+
+
+@pytest.mark.parametrize(
+    ("tally", "otherwise", "code"),
+    [
+        (Tally(done=3), 0, 0),
+        (Tally(done=3, failed=1), 0, 1),
+        (Tally(done=3, bad_lines=1), 0, 1),
+        (Tally(), 2, 2),
+        (Tally(failed=1, in_doubt=1), 0, 3),
+        (Tally(in_doubt=1), 130, 3),
+        (Tally(failed=1, stopped_by=RateLimitError("stop")), 0, 4),
+        (Tally(failed=1, in_doubt=1, stopped_by=RateLimitError("stop")), 0, 3),
+        (Tally(failed=1), 130, 130),
+        (Tally(), 143, 143),
+    ],
+)
+def test_exit_codes(tally: Tally, otherwise: int, code: int) -> None:
+    """Doubt comes first: a script that repeats a run in doubt could pay twice."""
+    assert tally.code(otherwise) == code
