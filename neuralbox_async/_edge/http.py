@@ -7,6 +7,7 @@ witness: it remembers whether the transport ever pulled it, whatever exception c
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import cached_property, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
@@ -133,6 +134,19 @@ class Http:
     file_hosts: frozenset[str]
     observe: Observer
     max_retries: int
+
+    @cached_property
+    def free_headers(self) -> httpx.Headers:
+        """What every call to the API carries; prepared once."""
+        return httpx.Headers(
+            {
+                "Host": httpx.URL(self.base_url).netloc.decode("ascii"),
+                "Authorization": self.key.header(),
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "neuralbox-async",
+            }
+        )
 
     def tell(self, event: Event) -> None:
         """Let the observer hear of an event."""
@@ -261,16 +275,11 @@ class Http:
         timeouts: Mapping[str, float | None],
     ) -> Answer | NeuralBoxError:
         """Send one request and return what came of it: the answer, or the error that stands for the lack of one."""
-        url = httpx.URL(self.base_url + call.path)
-        headers = {
-            "Host": url.netloc.decode("ascii"),
-            "Authorization": self.key.header(),
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": "neuralbox-async",
-        }
+        url = _url(self.base_url + call.path)
+        headers = self.free_headers
         if call.body is not None:
-            headers |= {"Content-Type": "application/json", "Content-Length": str(len(call.body))}
+            headers = headers.copy()
+            headers.update({"Content-Type": "application/json", "Content-Length": str(len(call.body))})
         request = httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
         started = clock.now()
         try:
@@ -359,6 +368,10 @@ class Http:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = self._no_answer(call, error)
         raise retry.judge(call, failure, pulled=False, sent_at=0.0, after_id=None)
+
+
+# Parsed once for all the looks at a job; a client rarely follows more at once that are due.
+_url: Final = lru_cache(maxsize=1024)(httpx.URL)
 
 
 def _timed_out(call: Call[Any]) -> APITimeoutError:
