@@ -1,11 +1,15 @@
 """Following a generation: look when the pacing says so, learn from what is seen, until it is final.
 
 The age of a job counts from when this client saw it accepted, however long afterwards somebody begins to wait for it.
+All who wait for one generation share its looks: whoever's look falls due first makes it, the others hear of it. Nobody
+looks in the background, so a waiter that is cancelled or fails leaves the next look to the others.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
+import anyio
 from attrs import define, evolve, field, frozen
 
 from neuralbox_async._core import api
@@ -20,6 +24,8 @@ from neuralbox_async._edge.http import Http
 # Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
 MOST_REMEMBERED: Final = 200_000
 LAST_LOOK_SECONDS: Final = 1.0
+# A sleep too short to move the clock would be slept again for ever.
+SHORTEST_SLEEP: Final = 0.001
 
 
 @frozen(kw_only=True)
@@ -58,14 +64,43 @@ class Jobs:
         return Job(model=generation.model or "", params=generation.metadata, accepted_at=clock.now() - age)
 
 
+@define(weakref_slot=True, eq=False)
+class Watch:
+    """What all who wait for one generation share.
+
+    Attributes:
+        generation_id: Its id.
+        job: What the pacing needs to know of it; None before the first look at one accepted elsewhere.
+        latest: The last that is known of it; None before the first look at one accepted elsewhere.
+        last: Its age in seconds at the last look.
+        looks: How many looks were made.
+        looking: Whether one is being made.
+        changed: Set when a look has ended, and replaced by a new one.
+    """
+
+    generation_id: Id
+    job: Job | None = None
+    latest: Generation | None = None
+    last: float = 0.0
+    looks: int = 0
+    looking: bool = False
+    changed: anyio.Event = field(factory=anyio.Event)
+
+    def wake(self) -> None:
+        """Let all waiters think again."""
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
+
+
 @frozen(kw_only=True)
 class Looks:
     """Looks at generations.
 
     Attributes:
         http: Sends the looks.
-        pacing: Says when, and learns.
-        jobs: What is known of pending generations.
+        pacing: Says when, and learns; shared by all views of a client.
+        jobs: What is known of pending generations; shared by all views of a client.
+        watches: The generations that somebody waits for; shared by all views of a client.
         look_price: Seconds of waiting that one request is worth.
         poll_interval: A fixed number of seconds between looks instead; None to let the pacing decide.
     """
@@ -73,6 +108,7 @@ class Looks:
     http: Http
     pacing: Pacing
     jobs: Jobs
+    watches: WeakValueDictionary[Id, Watch] = field(factory=WeakValueDictionary)
     look_price: float
     poll_interval: float | None
 
@@ -82,12 +118,43 @@ class Looks:
         self.http.tell(Looked(generation=generation))
         return generation
 
-    def seconds_until_look(self, job: Job, last: float, *, age: float) -> float:
-        """Answer in how many seconds to look at a job of this age (seconds) that was last looked at at age `last`."""
+    def watch(self, subject: Generation | Id) -> Watch:
+        """Return what the waiters for a generation share."""
+        generation_id = subject.id if isinstance(subject, Generation) else subject
+        watch = self.watches.get(generation_id)
+        if watch is None:
+            watch = self.watches[generation_id] = Watch(generation_id)
+        if watch.job is None and isinstance(subject, Generation):
+            watch.job, watch.latest = self.jobs.of(subject), subject
+        return watch
+
+    def seconds_until_look(self, watch: Watch) -> float:
+        """Answer in how many seconds to look again; at once at what nothing is known of."""
+        now, last = clock.now(), watch.last
+        if watch.job is None:
+            return 0.0
+        age = now - watch.job.accepted_at
         if self.poll_interval is not None:
             return max(0.0, last + self.poll_interval - age)
-        now, price = clock.now(), self.look_price
-        return self.pacing.seconds_until_look(job.model, job.params, age=age, last=last, look_price=price, now=now)
+        model, params, price = watch.job.model, watch.job.params, self.look_price
+        return self.pacing.seconds_until_look(model, params, age=age, last=last, look_price=price, now=now)
+
+    async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
+        """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
+        watch.looking = True
+        try:
+            latest = await self.look(watch.generation_id, deadline=deadline)
+        finally:
+            watch.looking = False
+            watch.wake()
+        now, job = clock.now(), watch.job or self.jobs.of(latest)
+        age = now - job.accepted_at
+        if latest.done:
+            self.jobs.forget(latest)
+        if latest.done and watch.job is not None:
+            taken = _taken_ms(latest)
+            self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken, now=now)
+        watch.job, watch.latest, watch.last, watch.looks = job, latest, age, watch.looks + 1
 
 
 class Following:
@@ -103,8 +170,8 @@ class Following:
         self._deadline = deadline
         # The look before the deadline, if the pacing wanted a later one: it leaves time for one answer.
         self._last_chance = deadline - min(LAST_LOOK_SECONDS, (deadline - clock.now()) / 2)
-        self._job: Job | None = None
-        self._last = 0.0
+        self._watch: Watch | None = None
+        self._heard = 0
         self._over = False
 
     def __aiter__(self) -> AsyncIterator[Generation]:
@@ -113,53 +180,52 @@ class Following:
     async def __anext__(self) -> Generation:
         if self._over:
             raise StopAsyncIteration
-        latest = await self._next(self._subject)
-        self._subject, self._over = latest, latest.done
-        if latest.done:
-            self._looks.jobs.forget(latest)
+        if isinstance(self._subject, Generation) and self._subject.done:
+            latest = self._subject
+        else:
+            latest = await self._next_look()
+        self._over = latest.done
         return latest
 
-    async def _next(self, subject: Generation | Id) -> Generation:
-        if not isinstance(subject, Generation):
-            latest = await self._looks.look(subject, deadline=self._deadline)
-            self._job = self._looks.jobs.of(latest)
-            self._last = clock.now() - self._job.accepted_at
-            return latest
-        if subject.done:
-            return subject
-        if self._job is None:
-            self._job = self._looks.jobs.of(subject)
-        return await self._look_in_time(subject, self._job)
+    async def _next_look(self) -> Generation:
+        """Wait until somebody has looked once more, if need be oneself."""
+        if self._watch is None:
+            self._watch = self._looks.watch(self._subject)
+            self._heard = self._watch.looks
+        watch = self._watch
+        while watch.latest is None or watch.looks == self._heard:
+            seconds = self._seconds_until_look(watch)
+            if watch.looking:
+                seconds = self._deadline - clock.now()
+            if seconds > SHORTEST_SLEEP:
+                with anyio.move_on_after(seconds):
+                    await watch.changed.wait()
+            else:
+                await self._look(watch)
+        self._heard = watch.looks
+        return watch.latest
 
-    async def _look_in_time(self, subject: Generation, job: Job) -> Generation:
-        await clock.sleep(self._seconds_until_look(subject, job))
-        latest = await self._look(subject)
-        now = clock.now()
-        age = now - job.accepted_at
-        if latest.done:
-            learn = self._looks.pacing.learn
-            learn(job.model, job.params, last=self._last, age=age, processing_ms=_taken_ms(latest), now=now)
-        self._last = age
-        return latest
-
-    async def _look(self, subject: Generation) -> Generation:
-        """Look once more. The generation is accepted: whatever goes wrong now, tokens may be spent."""
+    async def _look(self, watch: Watch) -> None:
         try:
-            return await self._looks.look(subject.id, deadline=self._deadline)
+            return await self._looks.look_for_all(watch, deadline=self._deadline)
         except APIError as error:
             failure = error
+        if watch.latest is None:
+            raise failure
+        # The generation is accepted: whatever goes wrong now, tokens may be spent.
         if failure.retryable:
-            raise _not_finished(subject, failure)
+            raise _not_finished(watch.latest, failure)
         raise evolve(failure, billed="unknown")
 
-    def _seconds_until_look(self, subject: Generation, job: Job) -> float:
-        now = clock.now()
-        seconds = self._looks.seconds_until_look(job, self._last, age=now - job.accepted_at)
+    def _seconds_until_look(self, watch: Watch) -> float:
+        now, seconds = clock.now(), self._looks.seconds_until_look(watch)
         if now + seconds < self._deadline:
             return seconds
-        if now >= self._last_chance:
-            raise _not_finished(subject)
-        return self._last_chance - now
+        if watch.job is not None and watch.latest is not None:
+            looked_at = watch.job.accepted_at + watch.last
+            if looked_at >= self._last_chance - SHORTEST_SLEEP:
+                raise _not_finished(watch.latest)
+        return max(0.0, self._last_chance - now)
 
 
 def _taken_ms(final: Generation) -> float | None:

@@ -1,5 +1,7 @@
 """Waiting, told as stories on the sandbox: when it looks, how often, and until when."""
 
+import gc
+
 import anyio
 import httpx
 import pytest
@@ -292,3 +294,74 @@ async def test_a_short_timeout_leaves_time_for_a_look() -> None:
             await nb.wait(clip, timeout=0.5)
         assert sandbox.requests.looks == 1
         assert anyio.current_time() - began <= 0.5
+
+
+# --- several waiters ------------------------------------------------------------------------------------------------
+
+
+async def test_waiters_for_one_generation_share_its_looks() -> None:
+    """Ten who wait cost as many looks as one, by id or by generation, and all get the result."""
+    looks = []
+    for waiters in (1, 10):
+        sandbox = Sandbox()
+        async with sandbox.client() as nb:
+            clip = await nb.submit("kling-v2.1", "A flower")
+            found = []
+
+            async def wait(subject: Generation | int | str, nb: AsyncNeuralBox, found: list[str]) -> None:
+                found.append((await nb.wait(subject)).status)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(waiters):
+                    tasks.start_soon(wait, clip.id if number % 2 else clip, nb, found)
+            assert found == ["completed"] * waiters
+            looks.append(sandbox.requests.looks)
+    assert looks[1] <= looks[0] + 1  # an id is looked at once at the beginning
+
+
+async def test_a_cancelled_waiter_leaves_the_look_to_the_others() -> None:
+    """Whoever makes a look may go; another one makes it again."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        found = []
+
+        async def wait() -> None:
+            found.append((await nb.wait(clip)).status)
+
+        sandbox.order(faults.hang(), on="GET /generate/{id}")
+        async with anyio.create_task_group() as tasks:
+            with anyio.move_on_after(25):  # in the middle of the look that hangs
+                async with anyio.create_task_group() as first:
+                    first.start_soon(wait)
+                    await anyio.sleep(1)
+                    tasks.start_soon(wait)
+            assert found == []
+        assert found == ["completed"]
+
+
+async def test_one_waiter_s_timeout_is_not_the_others() -> None:
+    """A short timeout ends one waiter; the other one waits on."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        found = []
+
+        async def wait() -> None:
+            found.append((await nb.wait(clip)).status)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            with pytest.raises(GenerationTimeoutError):
+                await nb.wait(clip, timeout=10)
+        assert found == ["completed"]
+
+
+async def test_nothing_is_kept_of_who_has_gone() -> None:
+    """A watch lives as long as somebody waits."""
+    async with Sandbox().client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        async for _ in nb.poll(clip):
+            break
+        gc.collect()
+        assert not nb._looks.watches  # noqa: SLF001 - what must not grow
