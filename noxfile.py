@@ -65,7 +65,7 @@ def run_tests(session: nox.Session, constraints: str, threshold: str) -> None:
     The environment is never reused: pip would keep an installed wheel of the same version.
     """
     (built,) = WHEEL.glob("*.whl")
-    session.install("-c", constraints, f"{built}[cli]", *group("test"))
+    session.install("-c", constraints, f"{built}[cli,aiohttp]", *group("test"))
     data = Path(session.virtualenv.location, "coverage").resolve()
     session.env.update(PYTHONSAFEPATH="1", NEURALBOX_TEST_WHEEL="1", COVERAGE_FILE=str(data))
     session.run("coverage", "erase")
@@ -77,7 +77,7 @@ def run_tests(session: nox.Session, constraints: str, threshold: str) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting, docstrings and types."""
-    session.install("-c", PINNED, "-e", ".[cli]", *group("test"), *group("lint"), "nox")
+    session.install("-c", PINNED, "-e", ".[cli,aiohttp]", *group("test"), *group("lint"), "nox")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -95,7 +95,7 @@ def picture(session: nox.Session) -> None:
 def constraints(session: nox.Session) -> None:
     """Renew both files of pins: the newest versions, and the lowest of what pyproject.toml names directly."""
     build, project = PROJECT["build-system"]["requires"], PROJECT["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+    direct = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
     lowest = [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in direct]
     pin(session, PINNED, *direct, *build, *group("test"), *group("lint"), "nox")
     pin(session, LOWEST, *lowest, *group("test"))

@@ -37,7 +37,7 @@ LEVELS = {module: level for level, line in enumerate(LAYERS) for module in line.
 
 # The only files that may import an outside thing.
 HOMES = {
-    "httpx": {"_edge/http.py", "_edge/slots.py", "sandbox/transport.py"},
+    "httpx": {"_edge/http.py", "_edge/slots.py", "sandbox/transport.py", "extras/aiohttp.py"},
     "sqlite3": {"_edge/ledger.py"},
     "time": {"_edge/clock.py"},
     "logging": {"_edge/log.py"},

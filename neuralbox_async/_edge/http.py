@@ -218,7 +218,7 @@ class Http:
             await self.wait_for_window(call.operation, paid=paid, deadline=deadline, generation_id=about)
             async with self.slots.slot(paid=paid) as client:
                 if not paid:
-                    came = await self._exchange(call, client, httpx.ByteStream(b""), _FREE_TIMEOUTS)
+                    came = await self._exchange(call, client, None, _FREE_TIMEOUTS)
                     return self._settle(call, came, None, None)
                 scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
                 return await self._pay(call, client, min(deadline, clock.now() + timeout))
@@ -271,7 +271,7 @@ class Http:
         self,
         call: Call[Any],
         client: httpx.AsyncClient,
-        body: httpx.ByteStream | Witness,
+        body: Witness | None,
         timeouts: Mapping[str, float | None],
     ) -> Answer | NeuralBoxError:
         """Send one request and return what came of it: the answer, or the error that stands for the lack of one."""
@@ -351,8 +351,7 @@ class Http:
         """Fetch one URL; return what `consume` makes of it, or where it redirects to."""
         address = httpx.URL(url)
         headers = {"Host": address.netloc.decode("ascii"), "Accept": "*/*", "Accept-Encoding": "identity"}
-        body = httpx.ByteStream(b"")
-        request = httpx.Request("GET", address, headers=headers, stream=body, extensions={"timeout": _FREE_TIMEOUTS})
+        request = httpx.Request("GET", address, headers=headers, extensions={"timeout": _FREE_TIMEOUTS})
         try:
             response = await client.send(request, auth=None, follow_redirects=False, stream=True)
             try:
