@@ -7,6 +7,7 @@ install the same; `nox -s constraints` renews it.
 import json
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 
 import nox
@@ -95,7 +96,7 @@ def picture(session: nox.Session) -> None:
 def constraints(session: nox.Session) -> None:
     """Renew both files of pins: the newest versions, and the lowest of what pyproject.toml names directly."""
     build, project = PROJECT["build-system"]["requires"], PROJECT["project"]
-    direct = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    direct = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     lowest = [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in direct]
     pin(session, PINNED, *direct, *build, *group("test"), *group("lint"), "nox")
     pin(session, LOWEST, *lowest, *group("test"))

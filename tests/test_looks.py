@@ -306,7 +306,7 @@ async def test_waiters_for_one_generation_share_its_looks() -> None:
         sandbox = Sandbox()
         async with sandbox.client() as nb:
             clip = await nb.submit("kling-v2.1", "A flower")
-            found = []
+            found: list[str] = []
 
             async def wait(subject: Generation | int | str, nb: AsyncNeuralBox, found: list[str]) -> None:
                 found.append((await nb.wait(subject)).status)

@@ -87,12 +87,11 @@ async def test_a_cancelled_post_learns_its_id() -> None:
     """Cancelled after it left, the POST goes on for the grace."""
     sandbox = Sandbox(speed=1)
     events: list[Event] = []
-    async with client(sandbox, observe=events.append) as nb:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(nb.submit, "gpt-5-nano", "Hello")
-            while not sandbox.requests.posts:
-                await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
+    async with client(sandbox, observe=events.append) as nb, anyio.create_task_group() as tasks:
+        tasks.start_soon(nb.submit, "gpt-5-nano", "Hello")
+        while not sandbox.requests.posts:
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
     (abandoned,) = [event for event in events if isinstance(event, Abandoned)]
     assert abandoned.generation is not None
     assert abandoned.generation.id == 18500
