@@ -89,7 +89,7 @@ async def test_a_cancelled_post_learns_its_id() -> None:
     events: list[Event] = []
     async with client(sandbox, observe=events.append) as nb, anyio.create_task_group() as tasks:
         tasks.start_soon(nb.submit, "gpt-5-nano", "Hello")
-        while not sandbox.requests.posts:
+        while not sandbox.requests.posts:  # noqa: ASYNC110 - the sandbox sets no event
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     (abandoned,) = [event for event in events if isinstance(event, Abandoned)]
