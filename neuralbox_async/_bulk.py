@@ -17,6 +17,7 @@ from neuralbox_async._core.errors import (
     GenerationTimeoutError,
     InsufficientTokensError,
     NeuralBoxError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitError,
     UsageError,
@@ -61,6 +62,7 @@ class Lent:
         submit: Sends the request; waiting for its turn does not count against its time.
         finish: Waits until the generation is final.
         save: Downloads the result; None if nobody asked for files.
+        abandon: Hears of each request that may cost tokens and whose outcome nobody took.
     """
 
     may_submit: Callable[[], Awaitable[None]]
@@ -70,6 +72,7 @@ class Lent:
     submit: Callable[[GenerationRequest], Awaitable[Generation]]
     finish: Callable[[Generation, float], Awaitable[Generation]]
     save: Callable[[Generation, str | None, float], Awaitable[Path]] | None
+    abandon: Callable[[GenerationRequest, Generation | None], None]
 
 
 class Run:
@@ -85,7 +88,11 @@ class Run:
 
     def outcomes(self, *, limit: int) -> AbstractAsyncContextManager[Results[Outcome]]:
         """Run all requests, at most `limit` at once."""
-        return fan_out(self, self._outcome, limit=limit, ending=self._ending)
+        return fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken)
+
+    def _untaken(self, outcome: Outcome) -> None:
+        if outcome.generation is not None or isinstance(outcome.error, OutcomeUnknownError):
+            self._lent.abandon(outcome.request, outcome.generation)
 
     def __aiter__(self) -> AsyncIterator[tuple[int, GenerationRequest]]:
         return self
@@ -142,6 +149,9 @@ class Run:
             return evolve(outcome, generation=error.generation or generation, error=error)
         except (NeuralBoxError, OSError) as error:
             return evolve(outcome, error=error)
+        except BaseException:
+            self._lent.abandon(outcome.request, generation)
+            raise
         return outcome
 
     async def _final(self, generation: Generation) -> Generation:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
@@ -13,9 +13,9 @@ from attrs import evolve
 
 from neuralbox_async._bulk import Lent, Outcome, Requests, Run
 from neuralbox_async._core import api
-from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_key
-from neuralbox_async._core.errors import GenerationFailedError, UsageError
-from neuralbox_async._core.events import Accepted
+from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
+from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, UsageError
+from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
@@ -28,6 +28,9 @@ from neuralbox_async._looks import Following, Jobs, Looks
 
 DEFAULT_TIMEOUT: Final = 600.0
 DEFAULT_LOOK_PRICE: Final = 0.35
+
+
+_KINDS: Final[Mapping[str, Any]] = {"http_client": HttpClient, "observe": Callable, "pacing": Pacing, "rate": Rate}
 
 
 class _Same(Enum):
@@ -86,6 +89,7 @@ class AsyncNeuralBox:
         observe: Observer | None = None,
     ) -> None:
         _refuse(budget=budget)
+        _check_kinds(http_client=http_client, pacing=pacing, rate=rate, observe=observe)
         address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
         self._timeout = _positive("timeout", timeout)
         self._http = Http(
@@ -94,7 +98,7 @@ class AsyncNeuralBox:
             slots=Slots(max_connections, http_client),
             rate=Rate() if rate is None else rate,
             seen=HighestId(),
-            file_hosts=frozenset(file_hosts or ()),
+            file_hosts=checked_hosts(file_hosts),
             observe=observe or log,
             max_retries=_count("max_retries", max_retries, least=0),
         )
@@ -127,9 +131,15 @@ class AsyncNeuralBox:
             GenerationFailedError: it failed; nothing was charged.
             GenerationTimeoutError: it is not finished; the error has its id.
         """
-        deadline = self._deadline(timeout)
-        accepted = await self._submit(GenerationRequest(model, prompt, params), deadline)
-        return await self._finish(accepted, deadline)
+        deadline, request = self._deadline(timeout), GenerationRequest(model, prompt, params)
+        accepted = await self._submit(request, deadline)
+        try:
+            return await self._finish(accepted, deadline)
+        except Exception:
+            raise
+        except BaseException:  # cancelled: the caller does not know the id
+            self._abandon(request, accepted)
+            raise
 
     async def submit(
         self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -173,8 +183,9 @@ class AsyncNeuralBox:
             timeout: Seconds for the whole call; None: the client's.
 
         Raises:
-            UsageError: it is not finished yet, or lies on a host that this client does not know.
+            UsageError: it is not finished yet.
             GenerationFailedError: it failed, there is nothing to download.
+            ResponseError: it has no result, or one on a host that this client does not know.
             APIStatusError, APIConnectionError: the file could not be fetched (results expire).
             OSError: the file could not be written.
         """
@@ -216,9 +227,11 @@ class AsyncNeuralBox:
                 of all items under way: no further item could succeed.
         """
         _refuse(ledger=ledger, budget=budget)
+        if not isinstance(requests, Iterable | AsyncIterable):
+            raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = _count("max_concurrency", max_concurrency, least=1)
         seconds = self._timeout if timeout is None else _positive("timeout", timeout)
-        folder = None if download_to is None else f"{os.fspath(download_to)}/"
+        folder = None if download_to is None else files.checked_folder(download_to)
 
         async def may_submit() -> None:
             await self._http.wait_for_window("generate", paid=True, deadline=math.inf)
@@ -227,7 +240,7 @@ class AsyncNeuralBox:
             await self._http.wait_for_window("get", paid=False, deadline=math.inf)
 
         async def save(generation: Generation, key: str | None, deadline: float) -> Path:
-            return await self._save(generation, folder or "", key, deadline)
+            return await self._save(generation, folder or ".", key, deadline)
 
         async def submit(request: GenerationRequest) -> Generation:
             return await self._submit(request, math.inf, timeout=seconds)
@@ -240,6 +253,7 @@ class AsyncNeuralBox:
             submit=submit,
             finish=self._finish,
             save=None if folder is None else save,
+            abandon=self._abandon,
         )
         return Run(requests, lent).outcomes(limit=limit)
 
@@ -263,7 +277,7 @@ class AsyncNeuralBox:
         max_retries: int | Literal[_Same.SAME] = _SAME,
         look_price: float | Literal[_Same.SAME] = _SAME,
         poll_interval: float | Literal[_Same.SAME] | None = _SAME,
-        observe: Observer | Literal[_Same.SAME] = _SAME,
+        observe: Observer | Literal[_Same.SAME] | None = _SAME,
     ) -> "AsyncNeuralBox":
         """Return a view with other options. It shares connections, gate, rate and pacing; closing it closes nothing."""
         view = object.__new__(type(self))
@@ -271,7 +285,7 @@ class AsyncNeuralBox:
         if max_retries is not _SAME:
             http = evolve(http, max_retries=_count("max_retries", max_retries, least=0))
         if observe is not _SAME:
-            http = evolve(http, observe=observe)
+            http = evolve(http, observe=observe or log)
         if look_price is not _SAME:
             looks = evolve(looks, look_price=_positive("look_price", look_price))
         if poll_interval is not _SAME:
@@ -312,6 +326,9 @@ class AsyncNeuralBox:
         self._http.tell(Accepted(request=request, generation=generation))
         return generation
 
+    def _abandon(self, request: GenerationRequest, generation: Generation | None) -> None:
+        self._http.tell(Abandoned(request=request, generation=generation))
+
     async def _finish(self, generation: Generation | int | str, deadline: float) -> Generation:
         final = [look async for look in Following(self._looks, generation, deadline=deadline)][-1]
         _raise_if_failed(final)
@@ -324,7 +341,12 @@ class AsyncNeuralBox:
                 f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
                 generation_id=generation.id,
             )
-        return await files.save(self._http, generation, to, key=key, deadline=deadline)
+        try:
+            return await files.save(self._http, generation, to, key=key, deadline=deadline)
+        except NeuralBoxError as error:
+            failure = error
+        # The download costs nothing; what it is of is paid for.
+        raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
 
 
 def _raise_if_failed(generation: Generation) -> None:
@@ -351,6 +373,12 @@ def _count(name: str, value: int, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(f"{name} must be a whole number of {least} or more, not {value!r}.")
     return value
+
+
+def _check_kinds(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None and not isinstance(value, _KINDS[name]):
+            raise UsageError(f"{name}= takes a value of the kind {_KINDS[name].__name__}, or None, not {value!r}.")
 
 
 def _refuse(**options: object) -> None:

@@ -4,12 +4,13 @@ An item is pulled only when a slot is free, and a slot is free again only when i
 input and however slow the reader, memory stays flat. Knows nothing of NeuralBox.
 """
 
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
+import anyio.lowlevel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,26 +50,42 @@ class Ending:
 
 
 class Results(Generic[Result]):
-    """An async iterator over results as they finish; the error that ended the run early, if any, comes last."""
+    """An async iterator over results as they finish; the error that ended the run early, if any, comes last.
 
-    def __init__(self, results: MemoryObjectReceiveStream[Result], slots: anyio.Semaphore, ending: Ending) -> None:
-        self._results = results
+    A result is taken without an await between finding it and handing it over, so a cancelled reader loses none.
+    """
+
+    def __init__(self, slots: anyio.Semaphore, ending: Ending) -> None:
         self._slots = slots
         self._ending = ending
+        self._ended = False
+        self._changed = anyio.Event()
+        self.ready: deque[Result] = deque()
+
+    def put(self, result: Result) -> None:
+        """Add a result."""
+        self.ready.append(result)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        self._ended = True
+        self._changed.set()
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
 
     async def __anext__(self) -> Result:
-        try:
-            result = await self._results.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError):
-            pass
-        else:
-            self._slots.release()
-            return result
-        error, self._ending.error = self._ending.error, None
-        raise StopAsyncIteration if error is None else error
+        await anyio.lowlevel.checkpoint()
+        while not self.ready:
+            if self._ended:
+                error, self._ending.error = self._ending.error, None
+                raise StopAsyncIteration if error is None else error
+            if self._changed.is_set():
+                self._changed = anyio.Event()
+            await self._changed.wait()
+        self._slots.release()
+        return self.ready.popleft()
 
 
 @asynccontextmanager
@@ -77,37 +94,46 @@ async def fan_out(
     work: Callable[[Item], Awaitable[Result]],
     *,
     limit: int,
+    untaken: Callable[[Result], None] = lambda _: None,
     ending: Ending | None = None,
 ) -> AsyncIterator[Results[Result]]:
     """Run `work` on each item, at most `limit` at once; leaving the block cancels what is still under way.
 
     What the input raises ends the run early, and so does `ending.because(error)`, which `work` may call; `work` itself
-    must not raise. An error of the body leaves as itself, never in a group of one.
+    must not raise. `untaken` gets each result that nobody took. An error of the body leaves as itself, never in a group
+    of one.
     """
-    slots, ending = anyio.Semaphore(limit), ending or Ending()
-    send, receive = anyio.create_memory_object_stream[Result](limit)
+    ending = ending or Ending()
+    slots = anyio.Semaphore(limit)
+    results = Results[Result](slots, ending)
     body_error: BaseException | None = None
-    async with receive, anyio.create_task_group() as tasks:
 
-        async def feed() -> None:
-            async with send, anyio.create_task_group() as workers:
-                with ending.feeding:
-                    try:
-                        await _feed(Each(items), slots, lambda item: workers.start_soon(run, item))
-                    except Exception as error:  # noqa: BLE001 - raised to the reader, after what had begun
-                        ending.because(error)
+    async def feed() -> None:
+        async with anyio.create_task_group() as workers:
+            with ending.feeding:
+                try:
+                    await _feed(Each(items), slots, lambda item: workers.start_soon(run, item))
+                except Exception as error:  # noqa: BLE001 - raised to the reader, after what had begun
+                    ending.because(error)
+        results.end()
 
-        async def run(item: Item) -> None:
-            send.send_nowait(await work(item))
+    async def run(item: Item) -> None:
+        results.put(await work(item))
 
-        tasks.start_soon(feed)
-        try:
-            yield Results(receive, slots, ending)
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised again below, outside of the group
-            body_error = error
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed)
+            try:
+                yield results
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside of the group
+                body_error = error
+            tasks.cancel_scope.cancel()
+    finally:
+        results.end()
+        while results.ready:
+            untaken(results.ready.popleft())
     if body_error is not None:
         raise body_error
 

@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from neuralbox_async._core import api
 from neuralbox_async._core.api import Id
-from neuralbox_async._core.errors import APIError, GenerationTimeoutError
+from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError
 from neuralbox_async._core.events import Looked
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
@@ -24,6 +24,8 @@ from neuralbox_async._edge.http import Http
 # Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
 MOST_REMEMBERED: Final = 200_000
 LAST_LOOK_SECONDS: Final = 1.0
+# How long a generation that was accepted may be unknown to a look.
+UNSEEN_SECONDS: Final = 60.0
 # A sleep too short to move the clock would be slept again for ever.
 SHORTEST_SLEEP: Final = 0.001
 
@@ -51,13 +53,17 @@ class Jobs:
             del self._jobs[next(iter(self._jobs))]
         self._jobs[generation.id] = Job(model=request.model, params=request.params, accepted_at=clock.now())
 
+    def get(self, generation_id: Id) -> Job | None:
+        """Return what is known of a generation this client saw accepted and not yet final; None of any other."""
+        return self._jobs.get(generation_id)
+
     def forget(self, generation: Generation) -> None:
         """Drop a generation that is final."""
         self._jobs.pop(generation.id, None)
 
     def of(self, generation: Generation) -> Job:
         """Return what is known of a generation; of one accepted elsewhere, what its reply says."""
-        known = self._jobs.get(generation.id)
+        known = self.get(generation.id)
         if known is not None:
             return known
         age = 0.0 if generation.created_at is None else max(0.0, clock.wall() - generation.created_at.timestamp())
@@ -118,6 +124,16 @@ class Looks:
         self.http.tell(Looked(generation=generation))
         return generation
 
+    async def _look_again(self, watch: Watch, deadline: float) -> Generation:
+        try:
+            return await self.look(watch.generation_id, deadline=deadline)
+        except NotFoundError:
+            # A service of several machines may not know everywhere yet what it has just accepted from us.
+            known = self.jobs.get(watch.generation_id)
+            if watch.latest is None or known is None or clock.now() - known.accepted_at > UNSEEN_SECONDS:
+                raise
+            return watch.latest
+
     def watch(self, subject: Generation | Id) -> Watch:
         """Return what the waiters for a generation share."""
         generation_id = subject.id if isinstance(subject, Generation) else subject
@@ -143,7 +159,7 @@ class Looks:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
         watch.looking = True
         try:
-            latest = await self.look(watch.generation_id, deadline=deadline)
+            latest = await self._look_again(watch, deadline)
         finally:
             watch.looking = False
             watch.wake()

@@ -32,6 +32,7 @@ from neuralbox_async import (
     UnprocessableEntityError,
     UsageError,
 )
+from neuralbox_async._fan_out import fan_out
 from neuralbox_async.sandbox import Model, Plan, Sandbox, faults
 
 pytestmark = pytest.mark.anyio
@@ -408,10 +409,10 @@ async def test_an_item_that_takes_too_long_is_a_value_with_its_id() -> None:
 async def test_looks_that_are_refused_keep_the_generation() -> None:
     """An outcome whose look failed still has the id of what was accepted, and its error does not say "no"."""
     sandbox = rich()
-    sandbox.order(faults.status(404), on="GET /generate/{id}")
+    sandbox.order(faults.status(403), on="GET /generate/{id}")
     async with sandbox.client() as nb:
         (outcome,) = await run(nb, [GenerationRequest("kling-v2.1", "x")])
-    assert isinstance(outcome.error, NotFoundError)
+    assert isinstance(outcome.error, PermissionDeniedError)
     assert outcome.generation is not None
     assert outcome.error.billed == "unknown"
 
@@ -453,16 +454,31 @@ async def test_a_download_that_fails_in_passing_is_repeated(fault: Any, tmp_path
 
 async def test_a_file_that_cannot_be_had_is_a_value_with_its_generation(tmp_path: Path) -> None:
     """An expired file, and a disk that refuses: the generation is there, the path is not."""
-    (tmp_path / "in the way").write_text("x")
-    for folder, kind in ((tmp_path, NotFoundError), (tmp_path / "in the way", OSError)):
+    for kind in (NotFoundError, OSError):
         sandbox = rich()
         sandbox.order(faults.status(404), on="GET /generations/{name}", times=None)
+        request = GenerationRequest("dall-e-3" if kind is NotFoundError else "gpt-5", "A shop", key="name")
         async with sandbox.client() as nb:
-            (outcome,) = await run(nb, [GenerationRequest("dall-e-3", "A shop")], download_to=folder)
+            run_of_one = nb.generate_many([request], download_to=tmp_path)
+            (tmp_path / "name.txt").mkdir(exist_ok=True)
+            async with run_of_one as outcomes:
+                (outcome,) = [outcome async for outcome in outcomes]
         assert isinstance(outcome.error, kind)
         assert outcome.path is None
         assert outcome.generation is not None
         assert outcome.generation.done
+        if isinstance(outcome.error, NotFoundError):
+            assert (outcome.error.billed, outcome.error.generation_id) == ("yes", outcome.generation.id)
+
+
+async def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
+    """A run that could save nothing does not begin."""
+    (tmp_path / "in the way").write_text("x")
+    sandbox = rich()
+    async with sandbox.client() as nb:
+        with pytest.raises(UsageError, match="in the way"):
+            nb.generate_many([HELLO], download_to=tmp_path / "in the way")
+    assert sandbox.requests.total == 0
 
 
 async def test_a_service_that_is_not_there_is_said_by_each_item() -> None:
@@ -557,3 +573,61 @@ async def test_what_was_pulled_goes_on_when_the_input_raises() -> None:
         with pytest.raises(ValueError, match="line 3"):
             await take(outcomes, taken)
     assert [outcome.error for outcome in taken] == [None, None]
+
+
+# --- nothing paid is lost silently ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "kling-v2.1"])
+async def test_what_nobody_took_is_told(model: str) -> None:
+    """Left after the first outcome, a run tells an Abandoned event for everything else that may cost tokens."""
+    sandbox = rich()
+    events: list[Event] = []
+    requests = (GenerationRequest(model, f"{number}") for number in itertools.count())
+    async with (
+        sandbox.client(observe=events.append) as nb,
+        nb.generate_many(requests, max_concurrency=10) as outcomes,
+    ):
+        first = await anext(outcomes)
+        await anyio.sleep(100)
+    abandoned = [event.generation for event in events if isinstance(event, Abandoned)]
+    assert first.generation is not None
+    assert None not in abandoned
+    known = {str(each.id) for each in abandoned if each is not None} | {str(first.generation.id)}
+    assert known == set(sandbox.world.jobs)
+
+
+@pytest.mark.parametrize("hops", range(8))
+async def test_a_cancelled_reader_loses_no_outcome(hops: int) -> None:
+    """However a result and the cancellation of its reader meet, the next reader gets it."""
+    done = anyio.Event()
+
+    async def work(item: int) -> int:
+        await done.wait()
+        return item
+
+    taken = []
+
+    async def read() -> None:
+        taken.append(await anext(results))
+
+    async with fan_out([0, 1], work, limit=1) as results:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            done.set()
+            for _ in range(hops):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        taken += [result async for result in results]
+    assert taken == [0, 1]
+
+
+async def test_a_service_that_says_again_in_no_time_is_asked_ever_less() -> None:
+    """429s that ask for 0 seconds do not become a loop: an hour of them is a few posts a minute at most."""
+    sandbox = rich()
+    sandbox.order(faults.rate_limited(0), times=None)
+    async with sandbox.client() as nb, nb.generate_many([HELLO] * 3) as outcomes:
+        with anyio.move_on_after(3600):
+            await take(outcomes, [])
+    assert sandbox.requests.posts < 60 * 3 + 60

@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from neuralbox_async import (
+    Abandoned,
     Accepted,
     AsyncNeuralBox,
     AuthenticationError,
+    ClientClosedError,
     Event,
     Generation,
     GenerationFailedError,
@@ -225,13 +227,13 @@ async def test_looks_that_fail_to_the_end_do_not_hide_what_was_paid(fault: Fault
     assert list(sandbox.world.jobs) == [str(error.generation.id)]
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403])
 async def test_a_look_that_is_refused_does_not_say_that_nothing_was_spent(status: int) -> None:
     """A key that is revoked while a clip is made: the error is raised at once, and knows of the clip."""
     sandbox = Sandbox()
     sandbox.order(faults.status(status), on="GET /generate/{id}")
     async with sandbox.client() as nb:
-        with pytest.raises((AuthenticationError, PermissionDeniedError, NotFoundError)) as caught:
+        with pytest.raises((AuthenticationError, PermissionDeniedError)) as caught:
             await nb.generate("kling-v2.1", "A flower")
     assert caught.value.billed != "no"
     assert caught.value.generation_id is not None
@@ -400,3 +402,83 @@ async def test_a_caller_s_response_hook_that_raises_cannot_hide_a_refusal() -> N
         with pytest.raises((InsufficientTokensError, OutcomeUnknownError)):
             await nb.generate("gpt-5", "Hello")
     assert sandbox.requests.posts == 1
+
+
+async def test_what_is_not_known_everywhere_yet_is_looked_at_again() -> None:
+    """A 404 soon after the service accepted a generation is a machine behind the times, not its end."""
+    sandbox = Sandbox()
+    sandbox.order(faults.status(404, "not_found"), on="GET /generate/{id}", times=2)
+    async with sandbox.client() as nb:
+        assert (await nb.generate("kling-v2.1", "A flower")).status == "completed"
+
+
+async def test_what_stays_unknown_is_said_with_its_id() -> None:
+    """After a minute a 404 is believed."""
+    sandbox = Sandbox()
+    sandbox.order(faults.status(404, "not_found"), on="GET /generate/{id}", times=None)
+    async with sandbox.client() as nb:
+        with pytest.raises(NotFoundError) as caught:
+            await nb.generate("kling-v2.1", "A flower")
+    assert caught.value.billed == "unknown"
+    assert str(caught.value.generation_id) in sandbox.world.jobs
+
+
+async def test_a_cancelled_generate_tells_of_what_it_leaves() -> None:
+    """The caller does not know the id: an Abandoned event has it."""
+    events: list[Event] = []
+    async with Sandbox().client(observe=events.append) as nb:
+        with anyio.move_on_after(10):
+            await nb.generate("kling-v2.1", "A flower")
+    (abandoned,) = [event for event in events if isinstance(event, Abandoned)]
+    assert abandoned.generation is not None
+    assert abandoned.generation.status == "pending"
+
+
+@pytest.mark.parametrize("status", [None, "", 3])
+async def test_an_id_alone_is_an_accepted_generation(status: object) -> None:
+    """A POST answered with an id and no status that can be read is accepted, and looked at until it is final."""
+    body = {"id": 18500, "result_text": "Hello"} | ({} if status is None else {"status": status})
+    own = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
+    async with Sandbox().client(http_client=own) as nb:
+        accepted = await nb.submit("gpt-5", "Hello")
+    assert (accepted.id, accepted.done) == (18500, False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"file_hosts": "storage.test"}, {"pacing": 5}, {"rate": 5}, {"observe": 5}, {"http_client": 5}, {"base_url": 5}],
+    ids=str,
+)
+def test_options_of_the_wrong_kind_are_named(options: dict[str, Any]) -> None:
+    """Each wrong option is a UsageError that names it."""
+    with pytest.raises(UsageError, match=next(iter(options))):
+        AsyncNeuralBox("nb_test_key", **options)
+
+
+async def test_a_view_s_observer_can_be_the_log_again(caplog: pytest.LogCaptureFixture) -> None:
+    """observe=None means the log, in a view as in a client."""
+    with caplog.at_level("DEBUG", logger="neuralbox_async"):
+        async with Sandbox().client(observe=lambda _: None) as nb:
+            await nb.with_options(observe=None).balance()
+    assert "balance: 200" in caplog.text
+
+
+async def test_waiting_in_line_while_it_closes_is_said() -> None:
+    """A call that waits for a connection while the client is closed gets the same error as one made afterwards."""
+    sandbox = Sandbox()
+    sandbox.order(faults.delay(5), on="GET /balance")
+    nb = sandbox.client(max_connections=1)
+    errors = []
+
+    async def ask() -> None:
+        try:
+            await nb.balance()
+        except ClientClosedError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
+        await anyio.sleep(1)
+        await nb.aclose()
+    assert len(errors) == 1

@@ -16,7 +16,7 @@ from attrs import fields, frozen
 from cattrs import Converter
 
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
-from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest
 
 T = TypeVar("T")
 Id = int | str
@@ -134,6 +134,8 @@ def read(call: Call[T], answer: Answer) -> T:
         raise status_error(call, answer)
     reply = _parsed(answer.body)
     if reply is not None:
+        if call.request is not None and not _text(reply.get("status")):
+            reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
         try:
             return _CONVERTER.structure(_named(reply, call.result), call.result)
         except (KeyError, TypeError, ValueError):
@@ -147,6 +149,8 @@ def read(call: Call[T], answer: Answer) -> T:
     )
 
 
+# What may pass by itself, for a call that costs nothing; `retry` says what may be repeated of those that pay.
+PASSING_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _STATUS_ADVICE: Final[Mapping[int, str]] = {
     400: "Correct the request.",
     401: "Check NEURALBOX_API_KEY or api_key=….",
@@ -172,6 +176,7 @@ def status_error(call: Call[Any], answer: Answer) -> APIStatusError:
         advice = f"Redirects are never followed; set base_url to {answer.headers.get('location', 'the new address')}."
     return error_class(answer.status)(
         _line(f"{call.operation}{about}: HTTP {answer.status}: {said}. {advice}", 500),
+        retryable=answer.status in PASSING_STATUSES,
         retry_after=retry_after(answer, reply),
         generation_id=call.generation_id,
         status_code=answer.status,

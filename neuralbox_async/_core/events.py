@@ -53,14 +53,15 @@ class Paused:
 
 @frozen(kw_only=True)
 class Abandoned:
-    """A POST was cancelled after its body had left: it may be charged.
+    """Nobody waits any more for something that may cost tokens: its waiter was cancelled, or left a run.
 
-    `generation` is what the service answered within the grace; None if nothing was heard, then the outcome is unknown.
+    `generation` is the last that is known of it; None if its POST had left and no answer came within the grace: then
+    the outcome is unknown, and `sent_at` says when the POST left, in Unix seconds.
     """
 
     request: GenerationRequest
     generation: Generation | None
-    sent_at: float
+    sent_at: float | None = None
 
 
 Event = Requested | Accepted | Looked | Retrying | Paused | Abandoned

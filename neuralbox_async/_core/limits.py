@@ -14,7 +14,7 @@ from neuralbox_async._core.api import http_date
 # Source: the documentation's own sample, `int(response.headers.get("Retry-After", 60))`.
 DEFAULT_PAUSE: Final = 60.0
 # "Again in 0 seconds" must not become a tight loop, and a slip of the service's must not shut a client for ever.
-SHORTEST_PAUSE: Final = 0.1
+SHORTEST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 86_400.0
 HOUR: Final = 3_600.0
 
@@ -49,10 +49,13 @@ class Rate:
     last: RateLimit = field(factory=RateLimit)
     _all_until: float = field(default=-math.inf, init=False)
     _closed: float = field(default=0.0, init=False)
+    _refusals: int = field(default=0, init=False)
+    _noted_at: float = field(default=-math.inf, init=False)
     _paid_until: float = field(default=-math.inf, init=False)
 
     def note(self, headers: Mapping[str, str], *, now: float, wall: float) -> None:
         """Take in the `X-RateLimit-*` headers of an answer. `now` is loop time, `wall` Unix seconds."""
+        self._hear(now)
         limit = _rate_limit(headers)
         if limit is None:
             return
@@ -66,15 +69,32 @@ class Rate:
             self._paid_until = -math.inf
 
     def pause(self, seconds: float | None, *, now: float) -> None:
-        """Take in a 429: nothing is asked for `seconds` (60 if the service did not say)."""
-        pause = DEFAULT_PAUSE if seconds is None else min(LONGEST_PAUSE, max(SHORTEST_PAUSE, seconds))
-        until = max(self._all_until, now + pause)
+        """Take in a 429: nothing is asked for `seconds` (60 if the service did not say).
+
+        A service that refuses again after each pause is asked ever less often, at least once a minute.
+        """
+        self._hear(now)
+        if now >= self._all_until:  # the first 429 of a closed window; those under way with it say nothing new
+            self._refusals += 1
+        least = SHORTEST_PAUSE * 2.0 ** min(self._refusals, 16)
+        pause = DEFAULT_PAUSE if seconds is None else max(seconds, min(DEFAULT_PAUSE, least))
+        until = max(self._all_until, now + min(LONGEST_PAUSE, pause))
         self._closed += until - max(self._all_until, now)
         self._all_until = until
 
+    def passed(self) -> None:
+        """Take in an answer that is no 429."""
+        self._refusals = 0
+
     def seconds_until_open(self, *, paid: bool, now: float) -> float:
         """Answer how long a call must wait for the plan's window; 0.0 if it may go now."""
+        self._hear(now)
         return max(0.0, self._all_until - now, self._paid_until - now if paid else 0.0)
+
+    def _hear(self, now: float) -> None:
+        if now < self._noted_at:  # a clock that shows less belongs to another event loop: what was noted is over
+            self._all_until = self._paid_until = -math.inf
+        self._noted_at = now
 
     def seconds_closed(self, *, now: float) -> float:
         """Answer for how many seconds in all nothing could be asked, up to now."""

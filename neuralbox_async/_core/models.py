@@ -12,6 +12,8 @@ from attrs import field, frozen
 
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
+# Our own word where an accepted generation comes without a status.
+UNKNOWN: Final = "unknown"
 
 
 def _nothing() -> Mapping[str, Any]:

@@ -22,11 +22,11 @@ from neuralbox_async._core.errors import (
     OutcomeUnknownError,
     ResponseError,
 )
+from neuralbox_async._core.models import GenerationRequest
 
 REJECTED: Final = frozenset({400, 401, 402, 403, 404, 413, 414, 415, 422, 431, 301, 307, 308})
 # Source: the documented error table, "provider_error: tokens never charged", "model_unavailable: temporarily down".
 PASSING: Final = frozenset({(503, "model_unavailable"), (500, "provider_error")})
-PASSING_WHEN_FREE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 8.0
@@ -34,34 +34,29 @@ LONGEST_RETRY_AFTER: Final = 86_400.0
 
 
 def judge(
-    call: Call[Any], error: NeuralBoxError, *, pulled: bool, sent_at: float, after_id: int | None
+    request: GenerationRequest, error: NeuralBoxError, *, pulled: bool, sent_at: float, after_id: int | None
 ) -> NeuralBoxError:
-    """Say of a failed call whether it cost something and whether it may be repeated.
+    """Say of a failed POST that pays whether it cost something and whether it may be repeated.
 
-    `pulled` is whether the transport ever took the body. Returns the error with `billed` and `retryable` set, or the
-    OutcomeUnknownError that takes its place.
+    `pulled` is whether the transport ever took the body. A status counts as an answer to the whole request even if it
+    did not: some transports answer without reading. Returns the error with `retryable` set, or the OutcomeUnknownError
+    that takes its place.
     """
-    if call.request is None:
-        return evolve(error, retryable=_passes(error)) if isinstance(error, APIStatusError) else error
     if isinstance(error, APIStatusError):
         if error.status_code == 429 or (error.status_code, error.code) in PASSING:
             return evolve(error, retryable=True)
         if error.status_code in REJECTED:
-            return error
+            return evolve(error, retryable=False)
     elif not pulled and not isinstance(error, ResponseError):
         return error
     return OutcomeUnknownError(
-        f"{call.operation}: the request for {call.request.model} was sent and its outcome is unknown ({error}). "
-        "It was not sent again. Look for it in the history before you repeat it, it may have been charged.",
+        f"generate: the request for {request.model} was sent and its outcome is unknown ({error}). It was not sent "
+        "again. Look for it in your account's history before you repeat it, it may have been charged.",
         billed="unknown",
-        request=call.request,
+        request=request,
         sent_at=sent_at,
         after_id=after_id,
     )
-
-
-def _passes(error: APIStatusError) -> bool:
-    return error.status_code in PASSING_WHEN_FREE
 
 
 def seconds_until_retry(

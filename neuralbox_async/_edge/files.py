@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from neuralbox_async._core.errors import APIConnectionError, ResponseError
+from neuralbox_async._core.errors import APIConnectionError, ResponseError, UsageError
 from neuralbox_async._core.models import Generation
 from neuralbox_async._edge.http import Http
 
@@ -54,6 +54,19 @@ def safe_name(name: str) -> str:
     if is_device:
         cleaned = cleaned.replace(".", "_")
     return f"{cleaned}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".lstrip("-")
+
+
+def checked_folder(to: str | os.PathLike[str]) -> Path:
+    """Make a folder for results, or raise UsageError before anything is paid for."""
+    folder = Path(to)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written to"
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        raise UsageError(f"Results cannot be saved in {os.fspath(to)!r}: {reason}. Name another folder.")
+    return folder
 
 
 @frozen(kw_only=True)

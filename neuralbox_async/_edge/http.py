@@ -27,7 +27,7 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.events import Abandoned, Event, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
-from neuralbox_async._core.models import Generation
+from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.log import Observer, tell
 from neuralbox_async._edge.slots import Slots
@@ -217,14 +217,13 @@ class Http:
             about = call.generation_id
             await self.wait_for_window(call.operation, paid=paid, deadline=deadline, generation_id=about)
             async with self.slots.slot(paid=paid) as client:
-                if not paid:
-                    came = await self._exchange(call, client, None, _FREE_TIMEOUTS)
-                    return self._settle(call, came, None, None)
+                if call.request is None:
+                    return self._settle(call, await self._exchange(call, client, None, _FREE_TIMEOUTS))
                 scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
-                return await self._pay(call, client, min(deadline, clock.now() + timeout))
+                return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout))
         raise _timed_out(call)
 
-    async def _pay(self, call: Call[T], client: httpx.AsyncClient, deadline: float) -> T:
+    async def _pay(self, call: Call[T], request: GenerationRequest, client: httpx.AsyncClient, deadline: float) -> T:
         """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
 
         In a task of its own, since asyncio's `task.cancel()` goes straight through a shield in the same task.
@@ -240,7 +239,11 @@ class Http:
             finished.set()
 
         def outcome() -> T:
-            return self._settle(call, came[0] if came else _timed_out(call), witness, after_id)
+            try:
+                return self._settle(call, came[0] if came else _timed_out(call))
+            except NeuralBoxError as error:
+                failure = error
+            raise retry.judge(request, failure, pulled=witness.pulled, sent_at=witness.sent_at, after_id=after_id)
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -251,12 +254,12 @@ class Http:
                     scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
                     raise
         except BaseException:
-            self._report_abandoned(call, witness, outcome)
+            self._report_abandoned(request, witness, outcome)
             raise
         return outcome()
 
-    def _report_abandoned(self, call: Call[T], witness: Witness, outcome: Callable[[], T]) -> None:
-        if call.request is None or not witness.pulled:
+    def _report_abandoned(self, request: GenerationRequest, witness: Witness, outcome: Callable[[], object]) -> None:
+        if not witness.pulled:
             return
         try:
             found = outcome()
@@ -265,7 +268,7 @@ class Http:
         except NeuralBoxError:
             return
         generation = found if isinstance(found, Generation) else None
-        self.tell(Abandoned(request=call.request, generation=generation, sent_at=witness.sent_at))
+        self.tell(Abandoned(request=request, generation=generation, sent_at=witness.sent_at))
 
     async def _exchange(
         self,
@@ -296,10 +299,12 @@ class Http:
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         hidden = {name.lower(): self.key.hidden_in_text(value) for name, value in headers.items()}
         self.rate.note(hidden, now=clock.now(), wall=clock.wall())
+        if status != 429:
+            self.rate.passed()
         return Answer(status=status, headers=hidden, body=self.key.hidden_in(body))
 
-    def _settle(self, call: Call[T], came: Answer | NeuralBoxError, witness: Witness | None, after_id: int | None) -> T:
-        """Read the answer, or raise what its lack or its status means for the money."""
+    def _settle(self, call: Call[T], came: Answer | NeuralBoxError) -> T:
+        """Read the answer, or raise what its status or the lack of one means."""
         if isinstance(came, Answer):
             try:
                 value = api.read(call, came)
@@ -310,13 +315,7 @@ class Http:
                 return value
         if isinstance(came, RateLimitError):
             self.rate.pause(came.retry_after, now=clock.now())
-        raise retry.judge(
-            call,
-            came,
-            pulled=witness is not None and witness.pulled,
-            sent_at=witness.sent_at if witness else 0.0,
-            after_id=after_id,
-        )
+        raise came
 
     def _no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
         if isinstance(error, NeuralBoxError):
@@ -366,7 +365,7 @@ class Http:
                 await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = self._no_answer(call, error)
-        raise retry.judge(call, failure, pulled=False, sent_at=0.0, after_id=None)
+        raise failure
 
 
 # Parsed once for all the looks at a job; a client rarely follows more at once that are due.

@@ -21,7 +21,7 @@ def log(event: Event) -> None:
             message = "a POST for %s, sent at %.3f, was cancelled before its answer came: it may be charged"
             _LOGGER.warning(message, request.model, sent_at)
         case Abandoned(request=request, generation=Generation() as generation):
-            _LOGGER.warning("a cancelled POST for %s was accepted as generation %s", request.model, generation.id)
+            _LOGGER.warning("nobody waits any more for generation %s (%s)", generation.id, request.model)
         case Paused(operation=operation, seconds=seconds):
             _LOGGER.info("%s waits %.1f s for the plan's window to open", operation, seconds)
         case Retrying(operation=operation, attempt=attempt, seconds=seconds, error=error):

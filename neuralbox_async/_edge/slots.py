@@ -55,24 +55,23 @@ class Slots:
 
         Raises ClientClosedError after `aclose`, and in another event loop than that of the first request.
         """
-        client = self._client()
+        self._open()
         if not paid:
             async with self._gate:
-                yield client
+                yield self._open()
             return
         async with self._submissions, self._gate:
-            yield client
+            yield self._open()
 
     async def aclose(self) -> None:
-        """Close our connections; closing twice is harmless."""
+        """Close our connections; closing twice is harmless. Raises ClientClosedError in another event loop."""
         self._closed = True
         own, self._own = self._own, None
         if own is not None:
+            self._check_loop()
             await own.aclose()
 
-    def _client(self) -> HttpClient:
-        if self._closed:
-            raise ClientClosedError("This AsyncNeuralBox is closed; create a new one and keep it open while in use.")
+    def _check_loop(self) -> None:
         loop = current_token()
         if self._loop is None:
             self._loop = loop
@@ -82,8 +81,14 @@ class Slots:
         elif self._loop != loop:
             raise ClientClosedError(
                 "This AsyncNeuralBox belongs to another event loop (each asyncio.run starts a new one); "
-                "create one client in each, or keep to one loop."
+                "create and close one client in each, or keep to one loop."
             )
+
+    def _open(self) -> HttpClient:
+        """Return the client to send with; asked again after the wait in line, during which it may have been closed."""
+        if self._closed:
+            raise ClientClosedError("This AsyncNeuralBox is closed; create a new one and keep it open while in use.")
+        self._check_loop()
         if self._borrowed is not None:
             return self._borrowed
         if self._own is None:
@@ -136,6 +141,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: dict[str, deque[_Connection]] = {}
+        self._closed = False
         self._trust: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -151,7 +157,8 @@ class SlotTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is under way when it comes back."""
+        self._closed = True
         idle, self._idle = self._idle, {}
         for connection in (each for stack in idle.values() for each in stack):
             await self.drop(connection)
@@ -163,6 +170,9 @@ class SlotTransport(httpx.AsyncBaseTransport):
 
     async def give_back(self, connection: _Connection) -> None:
         """Put a connection on top of its stack, and close what has idled too long or is too much."""
+        if self._closed:
+            await self.drop(connection)
+            return
         connection.idle_since = clock.now()
         self._idle.setdefault(connection.origin, deque()).append(connection)
         oldest = min((stack[0] for stack in self._idle.values() if stack), key=lambda each: each.idle_since)

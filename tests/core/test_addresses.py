@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from neuralbox_async import AsyncNeuralBox, UsageError
+from neuralbox_async import AsyncNeuralBox, ResponseError, UsageError
 from neuralbox_async._core.addresses import (
     DEFAULT_BASE_URL,
     checked_base_url,
@@ -152,13 +152,13 @@ def test_a_result_of_a_known_host_is_fetched(base_url: str, url: str) -> None:
 )
 def test_a_result_of_any_other_host_is_not(base_url: str, url: str) -> None:
     """A server cannot make the client ask this machine, the cloud's metadata, or anybody, or drop the encryption."""
-    with pytest.raises(UsageError):
+    with pytest.raises(ResponseError):
         checked_result_url(url, base_url=base_url, file_hosts=["files.test"])
 
 
 def test_an_unknown_host_names_the_way_out() -> None:
     """Whoever trusts the host reads in the message what to pass."""
-    with pytest.raises(UsageError, match=r"file_hosts=\['s3\.test'\]"):
+    with pytest.raises(ResponseError, match=r"file_hosts=\['s3\.test'\]"):
         checked_result_url("https://s3.test/x", base_url=DEFAULT_BASE_URL, file_hosts=[])
 
 

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from neuralbox_async import (
     APIConnectionError,
+    APIStatusError,
     APITimeoutError,
     GenerationRequest,
     NeuralBoxError,
@@ -32,15 +33,15 @@ def refusal(status: int, code: str | None = None) -> NeuralBoxError:
     return error_class(status)("no", status_code=status, code=code)
 
 
-def judged(call: api.Call[Any], error: NeuralBoxError, *, pulled: bool = True) -> NeuralBoxError:
+def judged(error: NeuralBoxError, *, pulled: bool = True) -> NeuralBoxError:
     """Judge with fixed facts."""
-    return retry.judge(call, error, pulled=pulled, sent_at=1000.5, after_id=18500)
+    return retry.judge(REQUEST, error, pulled=pulled, sent_at=1000.5, after_id=18500)
 
 
 @pytest.mark.parametrize("status", EVERY_STATUS)
 def test_every_status_of_a_paid_post_has_a_class(status: int) -> None:
     """Ten refusals and three redirects cost nothing for certain, 429 passes, all the rest is in doubt."""
-    verdict = judged(PAID, refusal(status))
+    verdict = judged(refusal(status))
     if status == 429:
         assert (verdict.billed, verdict.retryable) == ("no", True)
     elif status in REJECTED:
@@ -66,7 +67,7 @@ def test_every_status_of_a_paid_post_has_a_class(status: int) -> None:
 )
 def test_only_the_documented_pairs_of_5xx_cost_nothing(status: int, code: str | None, passing: bool) -> None:  # noqa: FBT001
     """A 5xx is repeated only with the very word that the documentation says is never charged."""
-    verdict = judged(PAID, refusal(status, code))
+    verdict = judged(refusal(status, code))
     assert verdict.retryable is passing
     assert isinstance(verdict, OutcomeUnknownError) is not passing
 
@@ -74,19 +75,19 @@ def test_only_the_documented_pairs_of_5xx_cost_nothing(status: int, code: str | 
 @pytest.mark.parametrize("error", [CUT, STRANGE, TIMED_OUT], ids=["cut", "strange", "timed out"])
 def test_without_an_answer_the_witness_decides(error: NeuralBoxError) -> None:
     """A body that was never pulled cannot have cost anything; one that was, may have."""
-    assert judged(PAID, error, pulled=False) is error
-    assert isinstance(judged(PAID, error), OutcomeUnknownError)
+    assert judged(error, pulled=False) is error
+    assert isinstance(judged(error), OutcomeUnknownError)
 
 
 @pytest.mark.parametrize("pulled", [True, False])
 def test_a_good_status_without_an_id_is_in_doubt(pulled: bool) -> None:  # noqa: FBT001
     """Somebody said yes: nothing proves that it was not the service."""
-    assert isinstance(judged(PAID, UNREADABLE, pulled=pulled), OutcomeUnknownError)
+    assert isinstance(judged(UNREADABLE, pulled=pulled), OutcomeUnknownError)
 
 
 def test_doubt_carries_what_is_needed_to_find_the_job() -> None:
     """The error has the request, when it left, the last id before it, and what had happened."""
-    verdict = judged(PAID, CUT)
+    verdict = judged(CUT)
     assert isinstance(verdict, OutcomeUnknownError)
     assert (verdict.request, verdict.sent_at, verdict.after_id) == (REQUEST, 1000.5, 18500)
     assert "kling-v2.1" in str(verdict)
@@ -96,15 +97,10 @@ def test_doubt_carries_what_is_needed_to_find_the_job() -> None:
 @pytest.mark.parametrize("status", EVERY_STATUS)
 def test_a_look_that_fails_in_passing_is_repeated(status: int) -> None:
     """GETs are free: what may pass is asked again, what cannot pass is raised, and nothing is ever in doubt."""
-    verdict = judged(FREE, refusal(status), pulled=False)
-    assert type(verdict) is error_class(status)
-    assert verdict.retryable is (status in {408, 425, 429, 500, 502, 503, 504})
-
-
-@pytest.mark.parametrize("error", [CUT, TIMED_OUT, UNREADABLE], ids=["cut", "timed out", "unreadable"])
-def test_a_look_without_an_answer_stays_what_it_is(error: NeuralBoxError) -> None:
-    """Connection errors and unreadable answers of free calls keep their own word on whether to repeat."""
-    assert judged(FREE, error) is error
+    with pytest.raises(APIStatusError) as caught:
+        api.read(FREE, api.Answer(status=status, headers={}, body=b""))
+    assert type(caught.value) is error_class(status)
+    assert caught.value.retryable is (status in {408, 425, 429, 500, 502, 503, 504})
 
 
 def seconds(call: api.Call[Any], error: NeuralBoxError, *, attempt: int = 0, jitter: float = 1.0) -> float | None:
@@ -122,7 +118,7 @@ def test_waits_double_up_to_eight_seconds(attempt: int, longest: float) -> None:
 
 def test_a_paid_post_is_repeated_at_most_max_retries_times() -> None:
     """Two retries mean three POSTs in all, each for certain unpaid."""
-    passing = judged(PAID, refusal(429))
+    passing = judged(refusal(429))
     assert [seconds(PAID, passing, attempt=attempt) is None for attempt in range(4)] == [False, False, True, True]
 
 
@@ -145,4 +141,4 @@ def test_nothing_that_may_be_paid_is_repeated(billed: Any) -> None:
 )
 def test_the_service_s_own_seconds_win(asked: float, wait: float) -> None:
     """Never sooner than the service asks, never sooner than our own backoff, at most a day."""
-    assert seconds(PAID, evolve(judged(PAID, refusal(429)), retry_after=asked)) == wait
+    assert seconds(PAID, evolve(judged(refusal(429)), retry_after=asked)) == wait

@@ -134,10 +134,10 @@ async def test_a_text_becomes_a_text_file(tmp_path: Path) -> None:
         (Generation(id=7, status="queued"), UsageError),
         (Generation(id=7, status="failed", error="policy"), GenerationFailedError),
         (done(None), ResponseError),
-        (done("http://storage.neuralbox.top/7.webp"), UsageError),
-        (done("https://evil.test/7.webp"), UsageError),
-        (done("file:///etc/passwd"), UsageError),
-        (done("http://127.0.0.1/7.webp"), UsageError),
+        (done("http://storage.neuralbox.top/7.webp"), ResponseError),
+        (done("https://evil.test/7.webp"), ResponseError),
+        (done("file:///etc/passwd"), ResponseError),
+        (done("http://127.0.0.1/7.webp"), ResponseError),
     ],
 )
 async def test_what_cannot_be_downloaded_is_said_without_a_request(
@@ -332,7 +332,7 @@ async def test_every_hop_is_checked(location: str, tmp_path: Path) -> None:
     with respx.mock:
         respx.get(f"{STORAGE}/7.webp").respond(302, headers={"Location": location})
         async with client() as nb:
-            with pytest.raises(UsageError):
+            with pytest.raises(ResponseError):
                 await nb.download(done(), tmp_path)
         assert respx.calls.call_count == 1
 
@@ -343,7 +343,7 @@ async def test_hosts_of_one_s_own_are_allowed(tmp_path: Path) -> None:
         respx.get("https://files.test/7").respond(content=PNG)
         async with client(file_hosts=["files.test"]) as nb:
             assert (await nb.download(done("https://files.test/7"), tmp_path)).name == "7.png"
-            with pytest.raises(UsageError, match="not https"):
+            with pytest.raises(ResponseError, match="not https"):
                 await nb.download(done("http://files.test/7"), tmp_path)
 
 

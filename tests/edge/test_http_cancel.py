@@ -87,7 +87,7 @@ async def test_an_abandoned_post_carries_its_request() -> None:
         await client(Slow(after=60), events).generate("gpt-5", "Hello", {"max_tokens": 5})
     (event,) = [event for event in events if isinstance(event, Abandoned)]
     assert (event.request.model, event.request.prompt, event.request.params) == ("gpt-5", "Hello", {"max_tokens": 5})
-    assert event.sent_at > 1_700_000_000
+    assert (event.sent_at or 0) > 1_700_000_000
 
 
 async def test_an_abandoned_post_that_was_refused_is_nobody_s_loss() -> None:
