@@ -244,18 +244,30 @@ _FLAT_METADATA: Final[Mapping[str, str]] = {
 }
 
 
+# For each result: our fields with the names to look for, and all of those names.
+_FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
+    result: {each.name: _NAMES.get(each.name, (each.name,)) for each in fields(result)}
+    for result in (Generation, Balance)
+}
+_KNOWN: Final[Mapping[type, frozenset[str]]] = {
+    result: frozenset(name for names in named.values() for name in names) for result, named in _FIELDS.items()
+}
+
+
 def _named(reply: dict[str, Any], result: type[Any]) -> dict[str, Any]:
     """Give a reply the names of our fields; what has no name here goes to `extra`."""
-    named: dict[str, Any] = {"raw": reply}
-    taken: set[str] = set()
-    for each in fields(result):
-        for name in _NAMES.get(each.name, (each.name,)):
-            taken.add(name)
-            if reply.get(name) is not None and each.name not in named:
-                named[each.name] = reply[name]
+    named: dict[str, Any] = {}
+    for ours, theirs in _FIELDS[result].items():
+        for name in theirs:
+            value = reply.get(name)
+            if value is not None:
+                named[ours] = value
+                break
+    taken = _KNOWN[result]
     if result is Generation and "metadata" not in named:
         named["metadata"] = {ours: reply[theirs] for theirs, ours in _FLAT_METADATA.items() if theirs in reply}
-        taken.update(_FLAT_METADATA)
+        taken = taken.union(_FLAT_METADATA)
+    named["raw"] = reply
     named["extra"] = {name: value for name, value in reply.items() if name not in taken}
     return named
 
