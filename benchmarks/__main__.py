@@ -1,7 +1,6 @@
 """Run groups of rows, each in a fresh Python, one after the other; print one table and write it down.
 
-    nox -s bench                    # all
-    nox -s bench -- http fan-out    # some
+`nox -s bench` runs all, `nox -s bench -- http fan-out` some.
 """
 
 import json
@@ -16,12 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import anyio
 from attrs import asdict
 
 from benchmarks.rows import Row, table
 
-GROUPS = ["http", "load", "connections", "peers", "fan-out", "pending", "virtual-time", "import"]
+GROUPS = ["http", "load", "connections", "peers", "fan-out", "pending", "virtual-time", "imports"]
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results")
 SHOWN_VERSIONS = ["httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "openai", "anthropic", "replicate"]
 SHOWN_VERSIONS += ["fal-client", "trio"]
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"unknown: {', '.join(unknown)}; the groups are {', '.join(GROUPS)}", file=sys.stderr)
         return 2
     rows = [row for name in arguments or GROUPS for row in in_a_fresh_python(name)]
-    rows.sort(key=lambda row: (int(row.number) if row.number.isdigit() else 0))
+    rows.sort(key=lambda row: int(row.number) if row.number.isdigit() else 0)
     about = circumstances()
     print(f"\n{describe(about)}\n\n{table(rows)}\n\n{verdict(rows)}")
     RESULTS.mkdir(exist_ok=True)
@@ -50,13 +49,13 @@ def in_a_fresh_python(group: str) -> list[Row]:
     with TemporaryDirectory() as folder:
         file = Path(folder, "rows.json")
         command = [sys.executable, "-m", "benchmarks", "--only", group, str(file)]
-        subprocess.run(command, check=True)  # noqa: S603 - this very Python
+        subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 - this very Python
         return [Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def only(group: str, file: str) -> int:
     """Run one group here and write its rows to a file."""
-    rows: list[Row] = anyio.run(import_module(f"benchmarks.{group.replace('-', '_')}").rows)
+    rows: list[Row] = import_module(f"benchmarks.{group.replace('-', '_')}").rows()
     Path(file).write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
     return 0
 

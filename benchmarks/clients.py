@@ -6,7 +6,9 @@ name, as they are installed for the benchmarks alone.
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib import import_module
+from itertools import count
 
 import anyio
 import httpx
@@ -14,6 +16,7 @@ from attrs import frozen
 
 from benchmarks.measure import Call
 from neuralbox_async import AsyncNeuralBox
+from neuralbox_async.extras.aiohttp import aiohttp_client
 
 GENERATION_ID = 18502
 HEADERS = {"Authorization": "Bearer nb_benchmark"}
@@ -39,6 +42,12 @@ def ours(url: str, *, http_client: httpx.AsyncClient | None = None, max_connecti
 def look(nb: AsyncNeuralBox) -> Call:
     """Return our GET."""
     return lambda: nb.get(GENERATION_ID)
+
+
+def look_at_many(nb: AsyncNeuralBox) -> Call:
+    """Return our GET of ever other generations: nothing kept from the last look at one is of use for the next."""
+    numbers = count(GENERATION_ID)
+    return lambda: nb.get(next(numbers))
 
 
 def generation_url(url: str) -> str:
@@ -87,9 +96,8 @@ async def raw_aiohttp(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def ours_on_aiohttp(url: str) -> AsyncIterator[Call]:
-    """Give our GET by our client on httpx-aiohttp's transport."""
-    transport = import_module("httpx_aiohttp").AiohttpTransport()
-    async with httpx.AsyncClient(transport=transport) as client, ours(url, http_client=client) as nb:
+    """Give our GET by our client with the extra `aiohttp`."""
+    async with aiohttp_client() as client, ours(url, http_client=client) as nb:
         yield look(nb)
 
 
@@ -106,11 +114,9 @@ async def peers(url: str) -> AsyncIterator[list[Peer]]:
         await stack.enter_async_context(anthropic)
         replicate = import_module("replicate").Client(api_token="r8_benchmark", base_url=url)  # noqa: S106 - opens nothing
         fal = import_module("fal_client").AsyncClient(key="benchmark")
-        # Its host comes from the environment, always with https://, so the handle gets its addresses by hand.
+        # Its host comes from the environment, always with https://, so the handle gets its address by hand.
         status_url = f"{url}/fal-ai/flux/requests/764cabcf/status"
-        handle = import_module("fal_client").AsyncRequestHandle(
-            request_id="764cabcf", response_url="", status_url=status_url, cancel_url="", client=await fal._client
-        )
+        handle = replace(await fal.get_handle("fal-ai/flux", "764cabcf"), status_url=status_url)
         model_url, prediction_url = f"{url}/v1/models/gpt-5", f"{url}/v1/predictions/1"
         yield [
             Peer(name="openai", typed=lambda: openai.models.retrieve("gpt-5"), raw=raw(plain2, model_url)),
@@ -118,5 +124,3 @@ async def peers(url: str) -> AsyncIterator[list[Peer]]:
             Peer(name="replicate", typed=lambda: replicate.predictions.async_get("1"), raw=raw(plain, prediction_url)),
             Peer(name="fal-client", typed=handle.status, raw=raw(plain, f"{status_url}?logs=false")),
         ]
-        await replicate._async_client.aclose()
-        await (await fal._client).aclose()

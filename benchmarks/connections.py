@@ -2,7 +2,6 @@
 
 import random
 from contextlib import suppress
-from functools import partial
 
 import anyio
 import httpx
@@ -19,19 +18,19 @@ SLOW_MS = 20
 PATIENCE_SECONDS = 10
 
 
-async def rows() -> list[Row]:
-    """Measure; the part with both event loops runs in threads, each with a loop of its own."""
+def rows() -> list[Row]:
+    """Measure."""
     with running_server() as server:
-        made = [await steady_state(server), await looks_apart(server)]
-        for backend in ("asyncio", "trio"):
-            main = partial(ours_after_cancellations, server)
-            done, most = await anyio.to_thread.run_sync(partial(anyio.run, main, backend=backend))
-            detail = f"{ROUNDS * CALLS:,} cancelled; {most} of {PLACES} connections at once afterwards"
-            work = f"{CALLS} calls after random cancellations, {backend}: done"
-            made.append(at_least("8", work, CALLS, done if most == PLACES else 0, "", detail))
-        async with httpx.AsyncClient(headers=HEADERS, limits=httpx.Limits(max_connections=PLACES)) as client:
-            done, most = await after_cancellations(raw(client, generation_url(server.url(delay_ms=SLOW_MS))), server)
-        return [*made, beside("8", f"raw httpx, {CALLS} calls after random cancellations, asyncio: done", done, "")]
+        return [
+            *anyio.run(kept, server),
+            *[after(backend, *anyio.run(ours_cancelled, server, backend=backend)) for backend in ("asyncio", "trio")],
+            anyio.run(httpx_cancelled, server),
+        ]
+
+
+async def kept(server: Server) -> list[Row]:
+    """Row 6."""
+    return [await steady_state(server), await looks_apart(server)]
 
 
 async def steady_state(server: Server) -> Row:
@@ -41,7 +40,7 @@ async def steady_state(server: Server) -> Row:
         before = server.stats().connections
         await steady(look(nb), calls=10_000, in_flight=100)
         made = server.stats().connections - before
-    return at_most("6", "new connections in 10,000 calls, 100 in flight", 0, made, "", "counted by the server")
+    return at_most("6", "new connections in 10,000 calls, 100 in flight", 0, made, detail="counted by the server")
 
 
 async def looks_apart(server: Server) -> Row:
@@ -53,13 +52,30 @@ async def looks_apart(server: Server) -> Row:
             await anyio.sleep(30)
             await steady(look(nb), calls=PLACES, in_flight=PLACES)
         made = server.stats().connections - before
-    return at_most("6", f"new connections for {PLACES} looks, twice, 30 s apart", 0, made, "", "counted by the server")
+    return at_most(
+        "6", f"new connections for {PLACES} looks, twice, 30 s apart", 0, made, detail="counted by the server"
+    )
 
 
-async def ours_after_cancellations(server: Server) -> tuple[int, int]:
+def after(backend: str, done: int, most: int) -> Row:
+    """Row 8: all calls pass, over as many connections as there were before."""
+    detail = f"{ROUNDS * CALLS:,} cancelled; {most} of {PLACES} connections at once afterwards"
+    work = f"{CALLS} calls after random cancellations, {backend}: done"
+    return at_least("8", work, CALLS, done if most == PLACES else 0, detail=detail)
+
+
+async def ours_cancelled(server: Server) -> tuple[int, int]:
     """Cancel our looks."""
     async with ours(server.url(delay_ms=SLOW_MS), max_connections=PLACES) as nb:
         return await after_cancellations(look(nb), server)
+
+
+async def httpx_cancelled(server: Server) -> Row:
+    """Cancel the same GETs by raw httpx."""
+    async with httpx.AsyncClient(headers=HEADERS, limits=httpx.Limits(max_connections=PLACES)) as client:
+        done, most = await after_cancellations(raw(client, generation_url(server.url(delay_ms=SLOW_MS))), server)
+    detail = f"{most} of {PLACES} connections at once afterwards"
+    return beside("8", f"raw httpx, {CALLS} calls after random cancellations, asyncio: done", done, detail=detail)
 
 
 async def after_cancellations(call: Call, server: Server) -> tuple[int, int]:

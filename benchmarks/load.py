@@ -1,5 +1,6 @@
 """Rows 3, 4, 5 and 7: many looks at once: what each costs in CPU time and memory, and how evenly they are served."""
 
+import asyncio
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -26,8 +27,13 @@ AGAINST_A_SEMAPHORE = [
 ]
 
 
-async def rows() -> list[Row]:
+def rows() -> list[Row]:
     """Measure."""
+    return anyio.run(measured)
+
+
+async def measured() -> list[Row]:
+    """Measure, in an event loop."""
     with running_server() as server:
         return [
             *await against_one_at_a_time(server),
@@ -45,9 +51,9 @@ async def against_one_at_a_time(server: Server) -> list[Row]:
         one = look(await stack.enter_async_context(ours(server.url())))
         wide = look(await stack.enter_async_context(ours(server.url(), max_connections=1_000)))
         for call, in_flight, connections in ((one, 100, 100), (one, 1_000, 100), (wide, 1_000, 1_000)):
-            ratio = await compare(call, one, pairs=15, calls=2_000, in_flight=in_flight, theirs_in_flight=1)
+            ratio = await compare(call, one, pairs=15, calls=2_000, in_flight=in_flight, second_in_flight=1)
             work = f"nb.get, {in_flight:,} in flight, {connections:,} connections: CPU against 1 in flight"
-            made.append(at_most("3", work, 1.25, ratio.middle, "×", ratio))
+            made.append(at_most("3", work, 1.25, ratio.middle, unit="x", detail=ratio))
     return made
 
 
@@ -56,13 +62,13 @@ async def against_a_semaphore(server: Server) -> list[Row]:
     made = []
     for delay_ms, in_flight, goal, pairs, calls in AGAINST_A_SEMAPHORE:
         async with ours(server.url(delay_ms=delay_ms)) as nb, tuned_httpx(server, delay_ms) as theirs:
-            ratio = await compare(look(nb), theirs, pairs=pairs, calls=calls, in_flight=in_flight)
+            ratio = await compare(theirs, look(nb), pairs=pairs, calls=calls, in_flight=in_flight)
         work = f"nb.get, {in_flight:,} in flight, {delay_ms} ms server: less CPU than httpx in a semaphore of 100"
-        made.append(at_least("4", work, goal, 1 / ratio.middle, "×", ratio))
+        made.append(at_least("4", work, goal, ratio.middle, unit="x", detail=ratio))
     async with ours(server.url()) as nb, raw_httpx(server.url()) as plain:
-        ratio = await compare(look(nb), bounded(plain, 100), pairs=3, calls=600, in_flight=100)
+        ratio = await compare(bounded(plain, 100), look(nb), pairs=3, calls=600, in_flight=100)
     work = "nb.get, 100 in flight, 0 ms server: less CPU than httpx with its default of 20 idle connections"
-    return [*made, beside("4", work, 1 / ratio.middle, "×", ratio)]
+    return [*made, beside("4", work, ratio.middle, unit="x", detail=ratio)]
 
 
 @asynccontextmanager
@@ -86,9 +92,9 @@ async def launched_at_once(server: Server) -> list[Row]:
         failed = await failures(plain, 1_000)
     cost = f"{median(seconds) / WAITERS * 1e6:.0f} µs a call; median of 3 cold pairs"
     return [
-        at_most("5", "20,000 launched at once against 1,000, cold: CPU", 22, median(ratios), "×", cost),
-        at_most("5", "20,000 and 1,000 launched at once: errors", 0, errors, "", "three times each"),
-        beside("5", "raw httpx, 1,000 launched at once: errors", failed, "", "of 1,000"),
+        at_most("5", "20,000 launched at once against 1,000, cold: CPU", 22, median(ratios), unit="x", detail=cost),
+        at_most("5", "20,000 and 1,000 launched at once: errors", 0, errors, detail="three times each"),
+        beside("5", "raw httpx, 1,000 launched at once: errors", failed, detail="of 1,000"),
     ]
 
 
@@ -128,18 +134,18 @@ class Silent(httpx.AsyncBaseTransport):
 
 
 async def memory_of_a_waiter() -> Row:
-    """Row 5: what a call holds while it waits in line, its task included."""
+    """Row 5: what a call holds while it waits in line, its asyncio task included."""
     async with httpx.AsyncClient(transport=Silent()) as client, ours("http://127.0.0.1/0", http_client=client) as nb:
-        call = look(nb)
-        async with anyio.create_task_group() as tasks:
-            tracemalloc.start()
-            for _ in range(WAITERS):
-                tasks.start_soon(call)
-            await anyio.wait_all_tasks_blocked()
-            held, _ = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            tasks.cancel_scope.cancel()
-    return at_most("5", f"memory of each of {WAITERS:,} waiting calls", 3, held / WAITERS / 1_000, " KB", "tracemalloc")
+        tracemalloc.start()
+        tasks = [asyncio.create_task(nb.get(number)) for number in range(WAITERS)]
+        await anyio.wait_all_tasks_blocked()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    work = f"memory of each of {WAITERS:,} calls waiting in line"
+    return at_most("5", work, 3, held / WAITERS / 1_000, unit=" KB", detail="tracemalloc, asyncio tasks")
 
 
 async def latency(server: Server) -> Row:
@@ -159,4 +165,6 @@ async def latency(server: Server) -> Row:
         fair = (time.perf_counter() - began) / (10_000 / 100)
     p99 = percentile(seconds, 0.99)
     detail = f"{p99 * 1e3:.1f} ms against {fair * 1e3:.1f} ms, 10,000 calls"
-    return at_most("7", "nb.get, 100 in flight: p99 of the latency against the fair share", 2, p99 / fair, "×", detail)
+    return at_most(
+        "7", "nb.get, 100 in flight: p99 of the latency against the fair share", 2, p99 / fair, unit="x", detail=detail
+    )

@@ -1,5 +1,6 @@
-"""CPU time of this process, in pairs: what is compared runs by turns in the same process, so that a noisy machine slows
-both, and the median of the pairs' ratios is what counts.
+"""CPU time of this process, in pairs, and the median of their ratios.
+
+What is compared runs by turns in one process, so that a noisy machine slows both alike.
 """
 
 import cProfile
@@ -8,7 +9,7 @@ import os
 import pstats
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import anyio
 from attrs import frozen
 
-Call = Callable[[], Awaitable[object]]
+Call = Callable[[], Coroutine[Any, Any, object]]
 
 
 @frozen(kw_only=True)
@@ -24,8 +25,8 @@ class Ratio:
     """How much more CPU time one work took than another: the pairs' ratios, and microseconds per call."""
 
     ratios: list[float]
-    ours_us: float
-    theirs_us: float
+    first_us: float
+    second_us: float
 
     @property
     def middle(self) -> float:
@@ -35,8 +36,8 @@ class Ratio:
     def __str__(self) -> str:
         low, _, high = quantiles(self.ratios, n=4)
         return (
-            f"{self.ours_us:.0f} against {self.theirs_us:.0f} µs a call; "
-            f"{len(self.ratios)} pairs, quartiles {low:.2f}–{high:.2f}"
+            f"{self.first_us:.0f} against {self.second_us:.0f} µs a call; "
+            f"{len(self.ratios)} pairs, quartiles {low:.2f} and {high:.2f}"
         )
 
 
@@ -69,26 +70,26 @@ async def cpu_seconds(work: Call) -> float:
 
 
 async def compare(
-    ours: Call, theirs: Call, *, pairs: int, calls: int, in_flight: int = 1, theirs_in_flight: int | None = None
+    first: Call, second: Call, *, pairs: int, calls: int, in_flight: int = 1, second_in_flight: int | None = None
 ) -> Ratio:
     """Compare two calls in their steady state, by turns, each beginning every second pair."""
 
     def work(call: Call, at_a_time: int) -> Call:
         return lambda: steady(call, calls=calls, in_flight=at_a_time)
 
-    ours, theirs = work(ours, in_flight), work(theirs, theirs_in_flight or in_flight)
-    await ours(), await theirs()
+    one, other = work(first, in_flight), work(second, second_in_flight or in_flight)
+    await one(), await other()
     spent: list[tuple[float, float]] = []
     for number in range(pairs):
         if number % 2:
-            first, second = await cpu_seconds(ours), await cpu_seconds(theirs)
+            spent.append((await cpu_seconds(one), await cpu_seconds(other)))
         else:
-            second, first = await cpu_seconds(theirs), await cpu_seconds(ours)
-        spent.append((first, second))
+            after = await cpu_seconds(other)
+            spent.append((await cpu_seconds(one), after))
     return Ratio(
-        ratios=[first / second for first, second in spent],
-        ours_us=median(first for first, _ in spent) / calls * 1e6,
-        theirs_us=median(second for _, second in spent) / calls * 1e6,
+        ratios=[mine / theirs for mine, theirs in spent],
+        first_us=median(mine for mine, _ in spent) / calls * 1e6,
+        second_us=median(theirs for _, theirs in spent) / calls * 1e6,
     )
 
 

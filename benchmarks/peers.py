@@ -2,14 +2,21 @@
 
 from contextlib import AsyncExitStack
 
+import anyio
+
 from benchmarks.clients import Peer, look, ours, ours_on_aiohttp, peers, raw_aiohttp
 from benchmarks.measure import Call, compare, steady
 from benchmarks.rows import Row, at_most, beside
 from benchmarks.server import Server, running_server
 
 
-async def rows() -> list[Row]:
+def rows() -> list[Row]:
     """Measure."""
+    return anyio.run(measured)
+
+
+async def measured() -> list[Row]:
+    """Measure, in an event loop."""
     with running_server() as server:
         async with AsyncExitStack() as stack:
             nb = look(await stack.enter_async_context(ours(server.url())))
@@ -31,20 +38,22 @@ async def ceiling(server: Server, quick: Call) -> Row:
     await steady(quick, calls=10_000, in_flight=50)
     after = server.stats()
     rate = (after.requests - before.requests) / (after.cpu_seconds - before.cpu_seconds)
-    return beside("–", "the server's ceiling", rate, " answers/s", "by its own CPU time, asked by aiohttp")
+    return beside("-", "the server's ceiling", rate, unit=" answers/s", detail="by its own CPU time, asked by aiohttp")
 
 
 async def against_us(nb: Call, peer: Peer) -> Row:
     """Row 9."""
     ratio = await compare(nb, peer.typed, pairs=15, calls=500, in_flight=50)
     work = f"nb.get, 50 in flight: CPU against {peer.name}"
-    return at_most("9", work, 1, ratio.middle, "×", ratio)
+    return at_most("9", work, 1, ratio.middle, unit="x", detail=ratio)
 
 
 async def against_its_raw_client(peer: Peer) -> Row:
     """Show what a peer adds to its own raw client, as row 1 does for us."""
     ratio = await compare(peer.typed, peer.raw, pairs=30, calls=100)
-    return beside("1", f"{peer.name}, 1 in flight: CPU against its own raw client", ratio.middle, "×", ratio)
+    return beside(
+        "1", f"{peer.name}, 1 in flight: CPU against its own raw client", ratio.middle, unit="x", detail=ratio
+    )
 
 
 async def with_aiohttp(nb: Call, on_aiohttp: Call, aiohttp: Call) -> list[Row]:
@@ -53,6 +62,6 @@ async def with_aiohttp(nb: Call, on_aiohttp: Call, aiohttp: Call) -> list[Row]:
     work = "nb.get on aiohttp, 100 in flight: CPU against our default"
     plain = await compare(aiohttp, nb, pairs=10, calls=500, in_flight=100)
     return [
-        at_most("10", work, 0.6, ratio.middle, "×", ratio),
-        beside("10", "raw aiohttp, 100 in flight: CPU against our default", plain.middle, "×", plain),
+        at_most("10", work, 0.6, ratio.middle, unit="x", detail=ratio),
+        beside("10", "raw aiohttp, 100 in flight: CPU against our default", plain.middle, unit="x", detail=plain),
     ]

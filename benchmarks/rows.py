@@ -21,19 +21,19 @@ class Row:
     profile: Sequence[str] = ()
 
 
-def at_most(number: str, work: str, limit: float, measured: float, unit: str, detail: object = "") -> Row:
+def at_most(number: str, work: str, limit: float, measured: float, *, unit: str = "", detail: object = "") -> Row:
     """Make a row whose figure must not be above a limit."""
     goal, ok = f"≤ {limit:,g}{unit}", measured <= limit
     return Row(number=number, work=work, goal=goal, measured=shown(measured, unit), ok=ok, detail=str(detail))
 
 
-def at_least(number: str, work: str, limit: float, measured: float, unit: str, detail: object = "") -> Row:
+def at_least(number: str, work: str, limit: float, measured: float, *, unit: str = "", detail: object = "") -> Row:
     """Make a row whose figure must not be below a limit."""
     goal, ok = f"≥ {limit:,g}{unit}", measured >= limit
     return Row(number=number, work=work, goal=goal, measured=shown(measured, unit), ok=ok, detail=str(detail))
 
 
-def beside(number: str, work: str, measured: float, unit: str, detail: object = "") -> Row:
+def beside(number: str, work: str, measured: float, *, unit: str = "", detail: object = "") -> Row:
     """Make a row without a goal."""
     return Row(number=number, work=work, goal="", measured=shown(measured, unit), ok=None, detail=str(detail))
 

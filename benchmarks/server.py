@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
@@ -146,7 +147,7 @@ class Server:
 
     def stats(self) -> Stats:
         """Ask for the counts."""
-        with urlopen(f"http://127.0.0.1:{self.port}/stats") as reply:  # noqa: S310 - a fixed address of this machine
+        with urlopen(f"http://127.0.0.1:{self.port}/stats") as reply:
             return Stats(**json.load(reply))
 
 
@@ -155,7 +156,8 @@ def running_server() -> Iterator[Server]:
     """Run a server for the time of a block."""
     allow_open_files()
     command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this very Python
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:  # noqa: S603 - this Python
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             yield Server(int(process.stdout.readline()))

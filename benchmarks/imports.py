@@ -1,0 +1,78 @@
+"""Row 14: what importing the package costs, beside importing the libraries it stands on: CPU time and modules.
+
+Each import has a fresh Python, by turns. And how many distributions an installation brings.
+"""
+
+import subprocess
+import sys
+from importlib.metadata import requires
+from statistics import median, quantiles
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from benchmarks.rows import Row, at_most, beside
+
+BASE = "anyio, attrs, cattrs, httpx, sniffio"
+PEERS = ("openai", "anthropic", "replicate", "fal_client")
+PAIRS = 20
+PROBE = """
+import sys, time
+began = time.process_time()
+import {module}
+print(time.process_time() - began, len(sys.modules))
+"""
+
+
+def rows() -> list[Row]:
+    """Measure."""
+    spent = [(cost("neuralbox_async"), cost(BASE)) for _ in range(PAIRS)]
+    ratios = [ours / base for (ours, _), (base, _) in spent]
+    low, _, high = quantiles(ratios, n=4)
+    (ours, modules), (base, base_modules) = spent[-1]
+    detail = f"{ours * 1e3:.0f} against {base * 1e3:.0f} ms; {PAIRS} pairs, quartiles {low:.2f} and {high:.2f}"
+    named = sorted(distributions("neuralbox-async"))
+    return [
+        at_most(
+            "14",
+            "import neuralbox_async: CPU against its base libraries",
+            1.15,
+            median(ratios),
+            unit="x",
+            detail=detail,
+        ),
+        at_most(
+            "14", "import neuralbox_async: modules beyond the base", 60, modules - base_modules, detail=f"{modules}"
+        ),
+        at_most("14", "distributions of an installation", 11, len(named), detail=", ".join(named)),
+        *[peer(name, base) for name in PEERS],
+    ]
+
+
+def peer(name: str, base: float) -> Row:
+    """Show what importing another client costs."""
+    seconds, modules = min(cost(name) for _ in range(3))
+    return beside(
+        "14", f"import {name}: CPU against our base libraries", seconds / base, unit="x", detail=f"{modules:,} modules"
+    )
+
+
+def cost(module: str) -> tuple[float, int]:
+    """Return the CPU seconds of an import and the modules that are loaded after it."""
+    command = [sys.executable, "-c", PROBE.format(module=module)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603 - this Python
+    return float(said[0]), int(said[1])
+
+
+def distributions(name: str) -> set[str]:
+    """Return the names of a distribution and of all that it requires, without extras, on this Python and system."""
+    found: set[str] = set()
+    left = [name]
+    while left:
+        distribution = canonicalize_name(left.pop())
+        if distribution in found:
+            continue
+        found.add(distribution)
+        needed = [Requirement(line) for line in requires(distribution) or []]
+        left += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return found
