@@ -21,6 +21,7 @@ nox.options.error_on_missing_interpreters = False  # test on what this machine h
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = "constraints.txt"
 LOWEST = "constraints-lowest.txt"
+PEERS = "constraints-bench.txt"
 WHEEL = Path(".nox", "dist")
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The running Python stands in the list even when it is newer than the list, so there is always one to test on.
@@ -86,6 +87,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed beside other clients, on this machine, for some ten minutes; arguments name some of its groups."""
+    session.install("-c", PEERS, ".[aiohttp]", *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs, interrupt_timeout=5)
+
+
+@nox.session
 def picture(session: nox.Session) -> None:
     """Draw the picture of the demo that the README shows."""
     session.install("-c", PINNED, ".[cli]")
@@ -94,12 +102,13 @@ def picture(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def constraints(session: nox.Session) -> None:
-    """Renew both files of pins: the newest versions, and the lowest of what pyproject.toml names directly."""
+    """Renew all files of pins: the newest versions, the lowest of what pyproject.toml names directly, the peers'."""
     build, project = PROJECT["build-system"]["requires"], PROJECT["project"]
     direct = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     lowest = [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in direct]
     pin(session, PINNED, *direct, *build, *group("test"), *group("lint"), "nox")
     pin(session, LOWEST, *lowest, *group("test"))
+    pin(session, PEERS, *project["dependencies"], *project["optional-dependencies"]["aiohttp"], *group("bench"))
 
 
 def pin(session: nox.Session, target: str, *requirements: str) -> None:
