@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from neuralbox_async.extras.cli.source import LONGEST_LINE_BYTES
 from neuralbox_async.sandbox import Sandbox, faults
 
 TEXT = {"model": "gpt-5", "prompt": "Hello"}
@@ -103,6 +104,58 @@ def test_failure_and_duplicate_key(cli: Any, tmp_path: Path) -> None:
     assert twice["error"]["type"] == "UsageError"
 
 
+@pytest.mark.usefixtures("service")
+def test_numbers_agree(cli: Any, tmp_path: Path) -> None:
+    """A problem is told with one number: the line of the file, whatever was counted elsewhere."""
+    ended = cli.run("bulk", write(tmp_path, "{oops", "", {**TEXT, "key": "a"}, {**TEXT, "key": "a"}))
+    (twice,) = [each["error"]["message"] for each in ended.records if each["index"] == 2]
+    assert twice.startswith("This line has the key 'a' of an earlier item")
+    assert f"line 4, gpt-5: {twice}" in ended.err
+
+
+def test_defaults_are_told(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """An outcome has the model and the params that were really sent, also where --model and --param gave them."""
+    file = write(tmp_path, {"prompt": "A fox"}, {"prompt": "A cat", "params": {"size": "512x512"}})
+    ended = cli.run("bulk", file, "--model", "dall-e-3", "--param", "quality=hd")
+    fox, cat = sorted(ended.records, key=lambda record: record["index"])
+    assert (fox["model"], fox["params"]) == ("dall-e-3", {"quality": "hd"})
+    assert (cat["model"], cat["params"]) == ("dall-e-3", {"quality": "hd", "size": "512x512"})
+    assert [charge.tokens for charge in service.charges] == [13, 13]
+
+
+@pytest.mark.usefixtures("service")
+def test_json_may_be_asked_for(cli: Any, tmp_path: Path) -> None:
+    """--json is how it always is."""
+    ended = cli.run("bulk", write(tmp_path, TEXT), "--json")
+    assert ended.code == 0
+    assert list(ended.records[0]) == FIELDS
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_storage_that_refuses_stops_nothing(cli: Any, service: Sandbox, tmp_path: Path, status: int) -> None:
+    """A file that cannot be fetched is one line's error, which names the generation and how to get it yet."""
+    service.order(faults.status(status), on="GET /generations/{name}")
+    file = write(tmp_path, *[{"model": "dall-e-3", "prompt": "A fox"}] * 3)
+    ended = cli.run("bulk", file, "--out", tmp_path / "out", "--max-concurrency", 1)
+    refused, *others = sorted(ended.records, key=lambda record: record["index"])
+    assert ended.code == 1
+    assert refused["error"]["message"].startswith(f"generation {refused['id']}: ")
+    assert refused["error"]["hint"] == f"neuralbox wait {refused['id']} --out {tmp_path}/out"
+    assert f"Get it with: {refused['error']['hint']}" in ended.err
+    assert [each["error"] for each in others] == [None, None]
+    assert "stopped" not in ended.err
+
+
+def test_input_that_breaks_off(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """What cannot be read on ends the run; it is no usage error any more when something was sent."""
+    file = write(tmp_path, TEXT, "x" * (LONGEST_LINE_BYTES + 70_000))
+    ended = cli.run("bulk", file)
+    assert ended.code == 1
+    assert [each["status"] for each in ended.records] == ["completed"]
+    assert "has a line of over" in ended.err
+    assert len(service.charges) == 1
+
+
 def test_text_from_stdin(cli: Any, service: Sandbox) -> None:  # noqa: ARG001 - a fixture to have
     """With --model stdin may have one prompt per line, and --param goes for all of them."""
     process = cli.start("bulk", "-", "--model", "dall-e-3", "--param", "quality=hd")
@@ -118,12 +171,15 @@ def test_text_from_stdin(cli: Any, service: Sandbox) -> None:  # noqa: ARG001 - 
     ("arguments", "says"),
     [
         (["missing.jsonl"], "missing.jsonl cannot be read: No such file or directory."),
-        ([__file__, "--max-concurrency", "-1"], "max_concurrency must be a whole number of 1 or more, not -1."),
+        ([__file__, "--max-concurrency", "-1"], "Must be >= 1."),
         ([__file__, "--max-concurrency", "many"], "many"),
         ([__file__, "--param", "x"], "--param wants NAME=VALUE"),
         ([__file__, "--base-url", "http://example.com/"], "would send the key unencrypted"),
         ([__file__, "--out", f"{__file__}/x"], "cannot be written: Not a directory."),
-        ([__file__, "--timeout", "0"], "timeout must be a number of seconds above 0"),
+        ([__file__, "--out", ""], "--out wants the name of a folder"),
+        ([__file__, "--file-host", "https://cdn.example.com/"], "is not the name of a host"),
+        ([__file__, "--poll-interval", "0"], "--poll-interval must be a number of seconds above 0"),
+        ([__file__, "--timeout", "0"], "--timeout must be a number of seconds above 0"),
         ([], "FILE"),
     ],
 )
@@ -142,7 +198,8 @@ def test_no_key(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEURALBOX_API_KEY", raising=False)
     ended = cli.run("bulk", __file__)
     assert ended.code == 2
-    assert "set NEURALBOX_API_KEY" in ended.err
+    assert "set NEURALBOX_API_KEY (create one" in ended.err
+    assert "api_key=" not in ended.err
 
 
 def test_refused_key_ends_the_run(cli: Any, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +293,7 @@ def test_signal(cli: Any, service: Sandbox, tmp_path: Path, until: Until, number
         assert str(each["id"]) in service.world.jobs
         assert each["status"] == "pending"
         assert each["error"]["type"] == "Interrupted"
-        assert each["error"]["hint"] == f"neuralbox wait {each['id']}"
+        assert each["error"]["hint"] == f"neuralbox wait {each['id']} --out {tmp_path}/out"
     assert (tmp_path / "out" / "outcomes.jsonl").read_text() == ended.out
     assert "2 interrupted" in ended.err
 

@@ -1,6 +1,7 @@
 """`generate`, `wait`, `balance` and `sandbox`, and the way in: what stdout gets, and which exit code."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from neuralbox_async import AsyncNeuralBox
+from neuralbox_async.extras.cli.server import greeting
 from neuralbox_async.sandbox import Sandbox, faults
 
 RESULT = ["id", "status", "text", "url", "path", "tokens_spent", "error"]
@@ -88,6 +90,89 @@ def test_generate_fails(cli: Any, prompt: str, code: int, says: str) -> None:
     assert "Traceback" not in ended.err
 
 
+FOREIGN = {"id": 7, "status": "completed", "result_url": "https://cdn.example.com/7.png", "tokens_spent": 5}
+
+
+def test_result_on_a_foreign_host(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """What was paid for and cannot be fetched is no usage error: its id and the way to it are told."""
+    service.order(faults.status(200, body=FOREIGN))
+    ended = cli.run("generate", "dall-e-3", "A fox", "--out", f"{tmp_path}/a b/", "--json")
+    (record,) = ended.records
+    assert ended.code == 1
+    assert (record["id"], record["error"]["generation_id"]) == (7, 7)
+    assert record["error"]["message"].startswith("generation 7: The result lies on cdn.example.com")
+    assert "add --file-host cdn.example.com." in ended.err
+    assert f"Get it with: neuralbox wait 7 --out '{tmp_path}/a b/'" in ended.err
+
+
+def test_file_host(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """With --file-host a host that we do not know may be asked; its 403 is about the file alone."""
+    service.order(faults.status(200, body={**FOREIGN, "result_url": "https://no-such-host.invalid/7.png"}))
+    hosts = ["--file-host", "other.invalid", "--file-host", "No-Such-Host.invalid"]
+    ended = cli.run("generate", "dall-e-3", "A fox", "--out", f"{tmp_path}/", *hosts, "--timeout", 2)
+    assert ended.code == 1
+    assert "host this client does not know" not in ended.err
+    assert "generation 7: " in ended.err
+
+
+def test_storage_that_refuses(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """A 403 of the storage host is about one file: exit code 1, not 4."""
+    service.order(faults.status(403), on="GET /generations/{name}")
+    ended = cli.run("generate", "dall-e-3", "A fox", "--out", f"{tmp_path}/")
+    (job,) = service.world.jobs.values()
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: generation {job.id}: ")
+    assert f"neuralbox wait {job.id} --out {tmp_path}/" in ended.err
+
+
+@pytest.mark.parametrize("command", [["generate", "gpt-5", "Hello"], ["wait", "18500"], ["wait", "18500", "18501"]])
+@pytest.mark.parametrize("out", [f"{__file__}/x/", f"{__file__}/x"])
+def test_place_that_cannot_be_written(cli: Any, service: Sandbox, command: list[str], out: str) -> None:
+    """A result that could not be saved is not asked for."""
+    ended = cli.run(*command, "--out", out)
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: --out {out}")
+    assert ended.err.count("\n") == 1
+    assert service.requests.total == 0
+
+
+def test_what_is_no_file_is_not_replaced(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """A result takes the place of a file, and of nothing else: not of a pipe or a device."""
+    os.mkfifo(tmp_path / "pipe")
+    ended = cli.run("generate", "gpt-5", "Hello", "--out", tmp_path / "pipe")
+    assert ended.code == 2
+    assert "is neither a file nor a folder" in ended.err
+    assert (tmp_path / "pipe").is_fifo()
+    assert service.requests.total == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_nothing_is_left_beside_the_result(cli: Any, tmp_path: Path) -> None:
+    """Trying the folder leaves no trace in it."""
+    assert cli.run("generate", "gpt-5", "Hello", "--out", f"{tmp_path}/new/answer.txt").code == 0
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["answer.txt"]
+
+
+def test_prompt_that_begins_with_a_hyphen(cli: Any, service: Sandbox) -> None:
+    """A prompt that looks like an option leads to the two hyphens that go before it."""
+    ended = cli.run("generate", "gpt-5", "- Hello")
+    assert ended.code == 2
+    assert "A prompt that begins with a hyphen wants -- before it" in ended.err
+    assert ended.err.count("\n") == 1
+    assert "wants --" not in cli.run("balance", "--nonsense").err
+    assert cli.run("generate", "gpt-5", "--", "- Hello").code == 0
+    assert [job.prompt for job in service.world.jobs.values()] == ["- Hello"]
+
+
+def test_http_elsewhere(cli: Any, service: Sandbox) -> None:
+    """What the library lets a program do and the command line does not is not advised."""
+    ended = cli.run("generate", "gpt-5", "Hello", "--base-url", "http://example.com/")
+    assert ended.code == 2
+    assert "does not support http:// on another host" in ended.err
+    assert "allow_insecure_http" not in ended.err
+    assert service.requests.total == 0
+
+
 def test_generate_interrupted(cli: Any, service: Sandbox, until: Until) -> None:
     """Ctrl-C leaves with the id of what goes on, for `neuralbox wait`."""
     service.order(faults.delay(60), on="GET /generate/{id}", times=None)
@@ -162,6 +247,15 @@ def test_balance(cli: Any) -> None:
     assert list(record) == ["token_balance", "plan", "plan_expires_at"]
 
 
+def test_balance_in_time(cli: Any, service: Sandbox) -> None:
+    """A balance is not waited for longer than --timeout."""
+    service.order(faults.delay(30), on="GET /balance", times=None)
+    ended = cli.run("balance", "--timeout", 0.2)
+    assert ended.code == 1
+    assert "give a longer --timeout" in ended.err
+    assert "[default: 30" in cli.run("balance", "--help").out
+
+
 def test_balance_with_a_refused_key(cli: Any, service: Sandbox) -> None:
     """A refused key is exit code 4."""
     service.key = service.world.key = "nb_another_key"
@@ -190,6 +284,23 @@ def test_sandbox(cli: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signa
     ended = cli.end(process)
     assert ended.code == 128 + number
     assert "2 requests, 1 charges, 2 tokens" in ended.err
+    assert "Add --poll-interval 0.2 to generate, wait and bulk" in ended.err
+
+
+def test_wait_with_a_refused_key(cli: Any, service: Sandbox) -> None:
+    """A refused key is exit code 4 for one id and for several."""
+    service.key = service.world.key = "nb_another_key"
+    assert cli.run("wait", 1).code == 4
+    assert cli.run("wait", 1, 2).code == 4
+
+
+@pytest.mark.parametrize(("speed", "advice"), [(1, None), (20, "0.25"), (1000, "0.2")])
+def test_sandbox_greets(speed: float, advice: str | None) -> None:
+    """A sandbox whose time runs faster says how often to look."""
+    said = greeting(Sandbox(speed=speed))
+    assert said.startswith("A sandbox is open: plan vip, 1,500 tokens, ")
+    assert said.count("\n") == (advice is not None)
+    assert advice is None or f"Add --poll-interval {advice} to" in said
 
 
 @pytest.mark.parametrize(

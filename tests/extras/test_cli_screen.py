@@ -64,6 +64,16 @@ async def test_a_log_file_gets_a_line_every_five_seconds() -> None:
 
 
 @pytest.mark.anyio
+async def test_one_item_is_not_counted() -> None:
+    """Of a single item there is nothing to count, however long it takes."""
+    file = io.StringIO()
+    with Screen(Console(file=file)) as screen:
+        screen.begun("kling-v2.1")
+        await anyio.sleep(60)
+    assert file.getvalue() == ""
+
+
+@pytest.mark.anyio
 async def test_a_terminal_gets_a_bar_for_each_kind() -> None:
     """Bars count what is done of what has begun, and are gone from the machine's side when the block ends."""
     file = io.StringIO()

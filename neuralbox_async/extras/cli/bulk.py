@@ -9,8 +9,9 @@ from attrs import frozen
 from rich.console import Console
 
 from neuralbox_async import Event, Generation, GenerationRequest, Outcome, UsageError
-from neuralbox_async.extras.cli.exits import STOPS
+from neuralbox_async.extras.cli.exits import FAILED, REFUSALS, USAGE
 from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.places import ready_folder
 from neuralbox_async.extras.cli.prompts import Defaults, Line, check_model, read_prompts
 from neuralbox_async.extras.cli.report import (
     Lines,
@@ -27,12 +28,13 @@ from neuralbox_async.extras.cli.screen import Screen
 from neuralbox_async.extras.cli.signals import Work, carry_out
 from neuralbox_async.extras.cli.source import Source, opened
 from neuralbox_async.extras.cli.unfinished import Unfinished
+from neuralbox_async.extras.cli.wording import in_our_words
 
 OUTCOMES: Final = "outcomes.jsonl"
 
 
 @frozen(kw_only=True)
-class Order:
+class BulkOptions:
     """What `neuralbox bulk` was asked to do."""
 
     file: str
@@ -43,11 +45,11 @@ class Order:
     service: Service
 
 
-def bulk(order: Order) -> int:
+def bulk(options: BulkOptions) -> int:
     """Run a file of prompts and return the exit code. Raises UsageError before any request if it cannot begin."""
-    check_model(order.file, order.defaults)
-    with opened(order.file) as source, _outcomes_file(order.out) as file:
-        run = BulkRun(order, source, Lines(file))
+    check_model(options.file, options.defaults)
+    with opened(options.file) as source, _outcomes_file(options.out) as file:
+        run = BulkRun(options, source, Lines(file))
         work = Work(run=run.run, say=run.screen.say, last_words=run.last_words, cut_short=run.unfinished.cut_short)
         return carry_out(work)
 
@@ -55,9 +57,9 @@ def bulk(order: Order) -> int:
 class BulkRun:
     """One run: reads, reports, and knows at every moment what is paid for and not reported yet."""
 
-    def __init__(self, order: Order, source: Source, lines: Lines) -> None:
+    def __init__(self, options: BulkOptions, source: Source, lines: Lines) -> None:
         self.screen = Screen(Console(stderr=True))
-        self._order = order
+        self._options = options
         self._source = source
         self._lines = lines
         self.unfinished = Unfinished()
@@ -65,17 +67,20 @@ class BulkRun:
 
     async def run(self) -> int:
         """Run all lines and return the exit code."""
-        order = self._order
-        async with order.service.client(self._hear) as nb:
+        options = self._options
+        async with options.service.client(self._hear) as nb:
             many = nb.generate_many(
-                self._requests(), max_concurrency=order.max_concurrency, download_to=order.out, timeout=order.timeout
+                self._requests(),
+                max_concurrency=options.max_concurrency,
+                download_to=options.out,
+                timeout=options.timeout,
             )
             with self.screen:
                 try:
                     async with many as outcomes:
                         async for outcome in outcomes:
                             self._report(outcome)
-                except STOPS as error:
+                except REFUSALS as error:
                     self.screen.tally.stopped_by = error
         return self.screen.tally.code()
 
@@ -84,15 +89,17 @@ class BulkRun:
         self.screen.stop()
         taken, in_doubt = [*self.unfinished.taken.values()], [*self.unfinished.in_doubt]
         for each in taken:
-            self._report_rest(each.request, each.generation, interrupted(each.generation, self._order.out))
+            self._report_rest(each.request, each.generation, interrupted(each.generation, self._options.out))
         for request in in_doubt:
             self._report_rest(request, None, cut_off(request))
         self._sum_up()
+        # An input that cannot be read on is a usage error only as long as nothing was sent.
+        code = FAILED if code == USAGE and self._last_line else code
         return self.screen.tally.code(otherwise=code)
 
     async def _requests(self) -> AsyncIterator[GenerationRequest]:
-        order = self._order
-        async for line in read_prompts(self._source.lines(), self._source.name, order.defaults):
+        options = self._options
+        async for line in read_prompts(self._source.lines(), self._source.name, options.defaults):
             self._last_line = line.number
             if line.request is None:
                 self._report_bad(line)
@@ -107,14 +114,12 @@ class BulkRun:
 
     def _report(self, outcome: Outcome) -> None:
         request, generation, error = outcome.request, outcome.generation, outcome.error
-        problem = None if error is None else problem_of(error, generation)
+        problem = None if error is None else problem_of(error, generation, self._options.out)
         self.unfinished.forget(request, generation)
-        self._write(request.tag, result_record(generation, problem, outcome.path))
+        self._write(request.tag, request, result_record(generation, problem, outcome.path))
         self.screen.settled(request.model, error, None if generation is None else generation.tokens_spent)
-        if error is not None:
-            self.screen.say(f"line {request.tag.number}, {request.model}: {error}")
-        if isinstance(error, STOPS):
-            self._source.stop()
+        if problem is not None:
+            self.screen.say(f"line {request.tag.number}, {request.model}: {problem}")
 
     def _report_rest(
         self, request: GenerationRequest | None, generation: Generation | None, problem: Problem | None
@@ -123,16 +128,16 @@ class BulkRun:
             return
         self.screen.tally.note_rest(generation, problem)
         with contextlib.suppress(OSError):  # one that cannot be written must not keep back the others
-            self._write(request.tag, result_record(generation, problem, None))
+            self._write(request.tag, request, result_record(generation, problem, None))
 
     def _report_bad(self, line: Line) -> None:
         problem = Problem(type=UsageError.__name__, message=line.problem, billed="no")
-        self._write(line, result_record(None, problem, None))
+        self._write(line, None, result_record(None, problem, None))
         self.screen.tally.bad_lines += 1
         self.screen.say(line.problem)
 
-    def _write(self, line: Line, result: Record) -> None:
-        record = line_record(line, result)
+    def _write(self, line: Line, request: GenerationRequest | None, result: Record) -> None:
+        record = line_record(line, request, result)
         try:
             self._lines.write(record)
         except OSError:
@@ -143,9 +148,9 @@ class BulkRun:
     def _sum_up(self) -> None:
         tally = self.screen.tally
         if tally.stopped_by is not None:
-            self.screen.say(f"stopped: {tally.stopped_by} No line after {self._last_line} was read.")
+            self.screen.say(f"stopped: {in_our_words(tally.stopped_by)} No line after {self._last_line} was read.")
         if self._last_line:
-            self.screen.say(f"{tally}" + (f"; results in {self._order.out}" if self._order.out else ""))
+            self.screen.say(f"{tally}" + (f"; results in {self._options.out}" if self._options.out else ""))
         if tally.interrupted:
             self.screen.say("What goes on at the service: neuralbox wait ID, with the ids above.")
 
@@ -155,9 +160,9 @@ def _outcomes_file(out: str | None) -> Iterator[BinaryIO | None]:
     if out is None:
         yield None
         return
+    ready_folder(out)
     path = Path(out, OUTCOMES)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error

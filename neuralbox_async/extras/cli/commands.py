@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.validators import Number
 from rich.console import Console
 
@@ -13,10 +13,11 @@ from neuralbox_async.extras.cli import bulk as bulk_command
 from neuralbox_async.extras.cli import demo as demo_command
 from neuralbox_async.extras.cli import server, single
 from neuralbox_async.extras.cli.exits import TABLE, USAGE
-from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, Params, Service, Timeout, read_params
+from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, BaseUrl, Params, Service, Timeout, read_params
 from neuralbox_async.extras.cli.prompts import Defaults
 from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.screen import Screen
+from neuralbox_async.extras.cli.wording import in_our_words
 
 ABOUT = f"""Text, images, video, music and speech from NeuralBox; never pays twice.
 
@@ -61,8 +62,15 @@ def dispatch(arguments: Sequence[str]) -> int:
         command, bound, *_ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or 0)
     except (CycloptsError, UsageError) as error:
-        Screen(Console(stderr=True)).say(f"error: {' '.join(str(error).split())} See neuralbox --help.")
+        said = " ".join(in_our_words(error).split())
+        Screen(Console(stderr=True)).say(f"error: {said}{_hyphen_advice(error)} See neuralbox --help.")
         return USAGE
+
+
+def _hyphen_advice(error: Exception) -> str:
+    if not isinstance(error, UnknownOptionError) or error.command_chain != ("generate",):
+        return ""
+    return " A prompt that begins with a hyphen wants -- before it: neuralbox generate gpt-5 -- '- Hello'."
 
 
 def _no_option(_type: type, file: str) -> None:
@@ -100,8 +108,8 @@ def generate(
     `neuralbox wait ID`.
     """
     show = record_as_json if as_json else single.as_text
-    order = single.Order(out=out, timeout=timeout, show=show, service=service)
-    return single.generate(GenerationRequest(model, prompt, read_params(param) or None), order)
+    options = single.SingleOptions(out=out, timeout=timeout, show=show, service=service)
+    return single.generate(GenerationRequest(model, prompt, read_params(param) or None), options)
 
 
 @app.command
@@ -112,10 +120,13 @@ def bulk(
     out: Annotated[
         str | None, Parameter(help="A folder for the results, named after key or id, and for outcomes.jsonl.")
     ] = None,
-    max_concurrency: Annotated[int, Parameter(help="Most generations under way at once.")] = 16,
+    max_concurrency: Annotated[
+        int, Parameter(validator=Number(gte=1), help="Most generations under way at once.")
+    ] = 16,
     model: Annotated[str | None, Parameter(help="The model of lines that name none.")] = None,
     param: Params = (),
     timeout: Timeout = None,
+    _as_json: AsJson = False,
     service: Service = ANYWHERE,
 ) -> int:
     """Generate every line of a file, many at once.
@@ -127,11 +138,12 @@ def bulk(
 
         {"model": "kling-v2.1", "prompt": "A flower", "key": "a", "scene": 3}
 
-    stdout gets one JSON line per outcome as it finishes, OUT/outcomes.jsonl
-    the same: index, line, key, model, prompt, params, your other fields, id,
-    status, text, url, path, tokens_spent, error. An error has type, message,
-    billed ("no", "yes", "unknown"), generation_id and retryable. A line that
-    cannot be used becomes an outcome with an error, and the rest goes on.
+    stdout gets one JSON line per outcome as it finishes, with or without
+    --json; OUT/outcomes.jsonl gets the same: index, line, key, model, prompt,
+    params, your other fields, id, status, text, url, path, tokens_spent,
+    error. An error has type, message, billed ("no", "yes", "unknown"),
+    generation_id and retryable, and hint: the command that gets it yet. A line
+    that cannot be used becomes an outcome with an error, and the rest goes on.
 
         neuralbox bulk prompts.jsonl --out results/ --max-concurrency 16
         shuf ideas.txt | neuralbox bulk - --model musicgen --out songs/
@@ -141,7 +153,7 @@ def bulk(
     "Interrupted" with its id, for `neuralbox wait ID`.
     """
     return bulk_command.bulk(
-        bulk_command.Order(
+        bulk_command.BulkOptions(
             file=file,
             out=out,
             defaults=Defaults(model=model, params=read_params(param)),
@@ -172,14 +184,20 @@ def wait(
     if not ids:
         raise UsageError("wait wants the id of a generation: neuralbox wait 18500.")
     text = single.as_text if len(ids) == 1 else single.as_numbered_text
-    order = single.Order(out=out, timeout=timeout, show=record_as_json if as_json else text, service=service)
-    return single.wait(ids, order)
+    options = single.SingleOptions(out=out, timeout=timeout, show=record_as_json if as_json else text, service=service)
+    return single.wait(ids, options)
 
 
 @app.command
-def balance(*, as_json: AsJson = False, service: Service = ANYWHERE) -> int:
+def balance(
+    *,
+    timeout: Annotated[float, Parameter(help="Seconds for the answer, with retries.")] = 30.0,
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+) -> int:
     """Show how many tokens are left, and the plan."""
-    return single.balance(single.balance_as_json if as_json else single.balance_as_text, service)
+    show = single.balance_as_json if as_json else single.balance_as_text
+    return single.balance(show, Service(base_url=base_url), timeout=timeout)
 
 
 @app.command
@@ -198,6 +216,11 @@ def sandbox(
     into another shell, where every command then talks to the sandbox:
 
         neuralbox sandbox --port 8765 --speed 20
+
+    The commands expect generations to take as long as at the real service.
+    When time runs faster, say how often to look; stderr names a good number:
+
+        neuralbox generate kling-v2.1 "A flower" --poll-interval 0.25
     """
     return server.run_sandbox(server.make_sandbox(plan=plan, speed=speed, balance=tokens), port=port)
 

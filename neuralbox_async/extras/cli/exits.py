@@ -22,7 +22,7 @@ STOPPED: Final = 4
 SIGNALLED: Final = 128
 NOBODY_READS: Final = 141
 
-STOPS: Final = (AuthenticationError, InsufficientTokensError, PermissionDeniedError)
+REFUSALS: Final = (AuthenticationError, InsufficientTokensError, PermissionDeniedError)
 
 TABLE: Final = """\
     0    all done
@@ -34,13 +34,15 @@ TABLE: Final = """\
     141  stopped because nobody reads stdout any more"""
 
 
-def code_of(error: Exception) -> int:
-    """Return the exit code of a command that one error ended."""
+def code_of(error: Exception, generation: Generation | None = None) -> int:
+    """Return the exit code of a command that one error ended; `generation` is what it had got until then."""
     if isinstance(error, OutcomeUnknownError):
         return IN_DOUBT
-    if isinstance(error, STOPS):
+    if generation is not None:
+        return FAILED  # a 403 of the storage host, say, is about this file and not about the account
+    if isinstance(error, REFUSALS):
         return STOPPED
-    return USAGE if isinstance(error, UsageError) else FAILED
+    return USAGE if isinstance(error, UsageError) and error.generation_id is None else FAILED
 
 
 @define
@@ -64,8 +66,6 @@ class Tally:
             self.in_doubt += 1
         else:
             self.failed += 1
-        if isinstance(error, STOPS):
-            self.stopped_by = error
 
     def note_rest(self, generation: Generation | None, problem: object | None) -> None:
         """Count an item that the end of the run left as it was; without a generation it is in doubt."""

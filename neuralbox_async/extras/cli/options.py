@@ -1,6 +1,7 @@
 """Options are read once, here, into values; what cannot be read is a usage error before anything is sent."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -24,6 +25,15 @@ Timeout = Annotated[
     float | None,
     Parameter(name="--timeout", help="Seconds for each generation in all: queueing, retries, waiting. Default: 600."),
 ]
+BaseUrl = Annotated[
+    str | None,
+    Parameter(name="--base-url", help="Where the API is; else NEURALBOX_BASE_URL, else https://neuralbox.top/api/v2."),
+]
+
+
+def _checked_host(_type: type, host: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", host):
+        raise ValueError(f"{host!r} is not the name of a host, such as cdn.example.com.")
 
 
 @Parameter(name="*")
@@ -31,10 +41,16 @@ Timeout = Annotated[
 class Service:
     """Where the service is, and how to wait for it."""
 
-    base_url: Annotated[
-        str | None,
-        Parameter(help="Where the API is; else NEURALBOX_BASE_URL, else https://neuralbox.top/api/v2."),
-    ] = None
+    base_url: BaseUrl = None
+    file_hosts: Annotated[
+        tuple[Annotated[str, Parameter(validator=_checked_host)], ...],
+        Parameter(
+            name="--file-host",
+            negative="",
+            show_default=False,
+            help="A host besides the service's own from which results may be fetched; may be repeated.",
+        ),
+    ] = ()
     poll_interval: Annotated[
         float | None,
         Parameter(help="Look every so many seconds, instead of when a result can be expected."),
@@ -42,7 +58,10 @@ class Service:
 
     def client(self, observe: Callable[[Event], None]) -> AsyncNeuralBox:
         """Make the client. Raises UsageError if the address or the key in the environment cannot work."""
-        return AsyncNeuralBox(base_url=self.base_url, poll_interval=self.poll_interval, observe=observe)
+        hosts = [host.lower() for host in self.file_hosts]
+        return AsyncNeuralBox(
+            base_url=self.base_url, file_hosts=hosts, poll_interval=self.poll_interval, observe=observe
+        )
 
 
 ANYWHERE = Service()

@@ -5,6 +5,7 @@ The fields are `index`, `line`, `key`, `model`, `prompt`, `params`, the input's 
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,16 @@ from typing import Any, BinaryIO
 
 from attrs import define, frozen
 
-from neuralbox_async import Generation, GenerationFailedError, GenerationRequest, NeuralBoxError, OutcomeUnknownError
+from neuralbox_async import (
+    Generation,
+    GenerationFailedError,
+    GenerationRequest,
+    NeuralBoxError,
+    NotFoundError,
+    OutcomeUnknownError,
+)
 from neuralbox_async.extras.cli.prompts import Line
+from neuralbox_async.extras.cli.wording import in_our_words
 
 Record = dict[str, Any]
 
@@ -40,22 +49,47 @@ class Problem:
         }
         return record if self.hint is None else {**record, "hint": self.hint}
 
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message} Get it with: {self.hint}"
 
-def problem_of(error: Exception, generation: Generation | None = None) -> Problem:
+
+def problem_of(error: Exception, generation: Generation | None = None, out: str | None = None) -> Problem:
     """Describe an error of this library, or of the disk after a generation was paid for."""
-    known = None if generation is None else generation.id
+    said, known = in_our_words(error), None if generation is None else generation.id
     if not isinstance(error, NeuralBoxError):
         billed = "unknown" if generation is None else "yes"
-        return Problem(type=type(error).__name__, message=str(error), billed=billed, generation_id=known)
+        return Problem(
+            type=type(error).__name__,
+            message=_about(known, said),
+            billed=billed,
+            generation_id=known,
+            hint=how_to_get(known, out),
+        )
     found = known if error.generation_id is None else error.generation_id
+    nothing_there = isinstance(error, GenerationFailedError) or (
+        isinstance(error, NotFoundError) and generation is None
+    )
     return Problem(
         type=type(error).__name__,
-        message=error.message,
+        message=_about(found, said),
         billed=error.billed,
         generation_id=found,
         retryable=error.retryable,
-        hint=None if found is None or not error.retryable else f"neuralbox wait {found}",
+        hint=None if nothing_there else how_to_get(found, out),
     )
+
+
+def how_to_get(generation_id: int | str | None, out: str | None) -> str | None:
+    """Return the command that gets a generation yet; None without an id."""
+    if generation_id is None:
+        return None
+    return shlex.join(["neuralbox", "wait", str(generation_id), *([] if out is None else ["--out", out])])
+
+
+def _about(generation_id: int | str | None, said: str) -> str:
+    if generation_id is None or f"generation {generation_id}".lower() in said.lower():
+        return said
+    return f"generation {generation_id}: {said}"
 
 
 def interrupted(generation: Generation, out: str | None) -> Problem | None:
@@ -64,14 +98,14 @@ def interrupted(generation: Generation, out: str | None) -> Problem | None:
         return problem_of(GenerationFailedError(f"Generation {generation.id} failed: {generation.error}."), generation)
     if generation.done and out is None:
         return None
-    state = "is completed and not saved yet" if generation.done else "goes on at the service"
+    state = "is completed and perhaps not saved yet" if generation.done else "goes on at the service"
     return Problem(
         type="Interrupted",
         message=f"interrupted; generation {generation.id} {state}",
         billed="yes" if generation.done else "unknown",
         generation_id=generation.id,
         retryable=True,
-        hint=f"neuralbox wait {generation.id}",
+        hint=how_to_get(generation.id, out),
     )
 
 
@@ -103,11 +137,11 @@ def request_record(request: GenerationRequest) -> Record:
     return {"key": request.key, "model": request.model, "prompt": request.prompt, "params": request.params}
 
 
-def line_record(line: Line, result: Record) -> Record:
-    """Describe one line of the input and what came of it."""
+def line_record(line: Line, request: GenerationRequest | None, result: Record) -> Record:
+    """Describe one line of the input, the request that was made of it, if any, and what came of it."""
     asked = {name: line.found.get(name) for name in ("key", "model", "prompt", "params")}
-    if line.request is not None:
-        asked = request_record(line.request)
+    if request is not None:
+        asked = request_record(request)
     own = {"index": line.index, "line": line.number, **asked, **result}
     others = line.other_fields
     clashing = {name: value for name, value in others.items() if name in own or name == "input"}

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from neuralbox_async import Event, Paused, RateLimitError, Retrying
 from neuralbox_async.extras.cli.exits import Tally
+from neuralbox_async.extras.cli.wording import in_our_words
 from neuralbox_async.sandbox import CATALOGUE
 
 SECONDS_BETWEEN_LINES: Final = 5.0
@@ -79,7 +80,8 @@ class Notes:
             case Retrying(error=RateLimitError(), seconds=seconds) | Paused(seconds=seconds):
                 return self._waiting(seconds, now)
             case Retrying(operation=operation, error=error, attempt=attempt, seconds=seconds):
-                return self._retrying(now, f"{operation}: retry {attempt} in {_seconds(seconds)}: {error}")
+                said = in_our_words(error)
+                return self._retrying(now, f"{operation}: retry {attempt} in {_seconds(seconds)}: {said}")
             case _:
                 return None
 
@@ -173,8 +175,8 @@ class Screen:
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._tick)
 
     def _tick(self) -> None:
-        under_way = self._begun - self.tally.settled
-        self.say(f"{self.tally}, {under_way:,} under way")
+        if self._begun > 1:  # of a single item there is nothing to count
+            self.say(f"{self.tally}, {self._begun - self.tally.settled:,} under way")
         self._tick_later()
 
 

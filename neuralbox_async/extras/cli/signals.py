@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from neuralbox_async import NeuralBoxError
 from neuralbox_async.extras.cli.exits import DONE, FAILED, NOBODY_READS, SIGNALLED, code_of
+from neuralbox_async.extras.cli.wording import in_our_words
 
 
 @frozen(kw_only=True)
@@ -45,7 +46,7 @@ def carry_out(work: Work) -> int:
     except BrokenPipeError:
         code = NOBODY_READS
     except (NeuralBoxError, OSError) as error:
-        work.say(f"error: {error}")
+        work.say(f"error: {in_our_words(error)}")
         code = code_of(error)
     finally:
         final = work.last_words(code)

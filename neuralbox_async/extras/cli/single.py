@@ -1,4 +1,7 @@
-"""`generate`, `wait` and `balance`: the answer and nothing else on stdout, everything about it on stderr."""
+"""`generate`, `wait` and `balance`: the answer and nothing else on stdout, everything about it on stderr.
+
+A place that cannot take the result is refused before the first request, and every error names what was paid for.
+"""
 
 import contextlib
 import sys
@@ -10,8 +13,9 @@ from attrs import evolve, frozen
 from rich.console import Console
 
 from neuralbox_async import AsyncNeuralBox, Balance, Event, Generation, GenerationRequest, NeuralBoxError
-from neuralbox_async.extras.cli.exits import DONE, IN_DOUBT, code_of
+from neuralbox_async.extras.cli.exits import DONE, IN_DOUBT, REFUSALS, STOPPED, code_of
 from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.places import as_folder, ready_place
 from neuralbox_async.extras.cli.report import (
     Problem,
     Record,
@@ -28,7 +32,7 @@ from neuralbox_async.extras.cli.unfinished import Taken, Unfinished
 
 
 @frozen(kw_only=True)
-class Order:
+class SingleOptions:
     """What `generate` and `wait` are to do with a result: where to save it, how to write what came of it."""
 
     out: str | None
@@ -61,21 +65,25 @@ def as_numbered_text(record: Record) -> str:
     return text and f"{record['id']}\t{text}"
 
 
-def generate(request: GenerationRequest, order: Order) -> int:
-    """Generate one result and return the exit code."""
+def generate(request: GenerationRequest, options: SingleOptions) -> int:
+    """Generate one result and return the exit code. Raises UsageError before any request if it could not be saved."""
+    if options.out is not None:
+        ready_place(options.out)
 
     async def get(nb: AsyncNeuralBox) -> Generation:
-        return await nb.generate(request.model, request.prompt, request.params, timeout=order.timeout)
+        return await nb.generate(request.model, request.prompt, request.params, timeout=options.timeout)
 
-    return SingleRun(order, [Item(request=request, get=get)]).carry_out()
+    return SingleRun(options, [Item(request=request, get=get)]).carry_out()
 
 
-def wait(ids: Sequence[str], order: Order) -> int:
-    """Wait for generations by their ids and return the exit code."""
+def wait(ids: Sequence[str], options: SingleOptions) -> int:
+    """Wait for generations by their ids and return the exit code. Raises UsageError as `generate` does."""
     different = list(dict.fromkeys(ids))
-    if len(different) > 1 and order.out is not None:
-        order = evolve(order, out=f"{order.out}/")  # several results want a folder
-    run = SingleRun(order, [_waiting(each, order.timeout) for each in different])
+    if options.out is not None and len(different) > 1:
+        options = evolve(options, out=as_folder(options.out))
+    if options.out is not None:
+        ready_place(options.out)
+    run = SingleRun(options, [_waiting(each, options.timeout) for each in different])
     for each in different:
         run.follow(Generation(id=_id(each), status="unknown"))
     return run.carry_out()
@@ -95,9 +103,9 @@ def _id(text: str) -> int | str:
 class SingleRun:
     """Gets a few generations, each by itself, and writes what came of each."""
 
-    def __init__(self, order: Order, items: Sequence[Item]) -> None:
+    def __init__(self, options: SingleOptions, items: Sequence[Item]) -> None:
         self.screen = Screen(Console(stderr=True))
-        self._order = order
+        self._options = options
         self._items = items
         self._unfinished = Unfinished()
         self._code = DONE
@@ -112,7 +120,7 @@ class SingleRun:
         self._unfinished.taken[generation.id] = Taken(request=None, generation=generation)
 
     async def _run(self) -> int:
-        async with self._order.service.client(self._hear) as nb:
+        async with self._options.service.client(self._hear) as nb:
             with self.screen, _as_itself():
                 async with anyio.create_task_group() as tasks:
                     for item in self._items:
@@ -126,29 +134,31 @@ class SingleRun:
             self._unfinished.ask(item.request)
         try:
             generation = await item.get(nb)
-            if self._order.out is not None:
-                path = await nb.download(generation, self._order.out, timeout=self._order.timeout)
+            if self._options.out is not None:
+                path = await nb.download(generation, self._options.out, timeout=self._options.timeout)
         except (NeuralBoxError, OSError) as failure:
             error, generation = failure, generation or getattr(failure, "generation", None)
         self._report(item, generation, path, error)
 
     def _report(self, item: Item, generation: Generation | None, path: Path | None, error: Exception | None) -> None:
-        problem = None if error is None else problem_of(error, generation)
+        problem = None if error is None else problem_of(error, generation, self._options.out)
         self.screen.settled(item.model, error, None if generation is None else generation.tokens_spent)
         if error is not None:
-            self._code = code_of(error)
+            self._code = code_of(error, generation)
+        if isinstance(error, REFUSALS) and self._code == STOPPED:
+            self.screen.tally.stopped_by = error
         self._write(item.request, result_record(generation, problem, path), problem)
         self._unfinished.forget(item.request, generation)
         if problem is not None and problem.generation_id is not None:
             self._unfinished.taken.pop(problem.generation_id, None)
 
     def _write(self, request: GenerationRequest | None, result: Record, problem: Problem | None) -> None:
-        shown = self._order.show({**({} if request is None else request_record(request)), **result})
+        shown = self._options.show({**({} if request is None else request_record(request)), **result})
         if shown:
             sys.stdout.write(shown + "\n")
             sys.stdout.flush()
         if problem is not None:
-            self.screen.say(f"error: {problem.message}" + (f" Get it with: {problem.hint}" if problem.hint else ""))
+            self.screen.say(f"error: {problem}")
 
     def _hear(self, event: Event) -> None:
         self._unfinished.hear(event)
@@ -157,7 +167,7 @@ class SingleRun:
     def _last_words(self, code: int) -> int:
         self.screen.stop()
         for taken in self._unfinished.taken.values():
-            problem = interrupted(taken.generation, self._order.out)
+            problem = interrupted(taken.generation, self._options.out)
             self._write(taken.request, result_record(taken.generation, problem, None), problem)
         for request in self._unfinished.in_doubt:
             problem = cut_off(request)
@@ -174,13 +184,13 @@ def _as_itself() -> Iterator[None]:
         raise group.exceptions[0] from None
 
 
-def balance(show: Callable[[Balance], str], service: Service) -> int:
-    """Write what the account can still spend and return the exit code."""
+def balance(show: Callable[[Balance], str], service: Service, *, timeout: float) -> int:
+    """Write what the account can still spend and return the exit code; `timeout` is in seconds."""
     screen = Screen(Console(stderr=True))
 
     async def run() -> int:
         async with service.client(screen.hear) as nb:
-            sys.stdout.write(show(await nb.balance()) + "\n")
+            sys.stdout.write(show(await nb.balance(timeout=timeout)) + "\n")
         return DONE
 
     return carry_out(Work(run=run, say=screen.say, last_words=lambda code: code))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from attrs import define, field
+from attrs import frozen
 
 from neuralbox_async import UsageError
 
@@ -19,14 +19,12 @@ CHUNK_BYTES: Final = 65_536
 LONGEST_LINE_BYTES: Final = 16 * 1024 * 1024
 
 
-@define
+@frozen
 class Source:
     """A file, read chunk by chunk."""
 
     name: str
     descriptor: int
-    _reading: "asyncio.Future[bytes] | None" = field(default=None, init=False)
-    _stopped: bool = field(default=False, init=False)
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Yield the lines without their ends. Raises UsageError for a line longer than any prompt."""
@@ -40,20 +38,12 @@ class Source:
         if rest:
             yield rest
 
-    def stop(self) -> None:
-        """Let the input end with what was read up to now, even while a read is under way."""
-        self._stopped = True
-        if self._reading is not None and not self._reading.done():
-            self._reading.set_result(b"")
-
     async def _read(self) -> bytes:
-        if self._stopped:
-            return b""
         loop = asyncio.get_running_loop()
-        self._reading = loop.create_future()
-        arguments = (self.descriptor, loop, self._reading)
+        reading: asyncio.Future[bytes] = loop.create_future()
+        arguments = (self.descriptor, loop, reading)
         threading.Thread(target=_read_chunk, args=arguments, name=f"read {self.name}", daemon=True).start()
-        return await self._reading
+        return await reading
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ class Unfinished:
                 | Abandoned(request=request, generation=Generation() as generation)
             ):
                 self._answered(request)
-                self.taken[generation.id] = Taken(request=request, generation=generation)
+                # Who abandons one that is known already may know less of it than its last look.
+                self.taken.setdefault(generation.id, Taken(request=request, generation=generation))
             case Abandoned(request=request):
                 self._answered(request)
                 self.in_doubt.append(request)

@@ -1,0 +1,34 @@
+"""The library speaks of keyword arguments, a person at a command line has options: its messages are put in our words.
+
+Only what somebody at a command line can meet is put in other words; any other message stays as it is.
+"""
+
+import re
+from typing import Final
+
+_WORDS: Final = tuple(
+    (re.compile(pattern), ours)
+    for pattern, ours in (
+        (r"set NEURALBOX_API_KEY or pass api_key=…", "set NEURALBOX_API_KEY"),
+        (r"NEURALBOX_API_KEY or api_key=…", "NEURALBOX_API_KEY"),
+        (r"pass the key as api_key=…", "set the key in NEURALBOX_API_KEY"),
+        (r", or pass allow_insecure_http=True", "; the command line does not support http:// on another host"),
+        (r"pass file_hosts=\['([^']+)'\] to AsyncNeuralBox", r"add --file-host \1"),
+        (r"fetch generation\.url yourself", "fetch it yourself"),
+        (r"pass a longer timeout", "give a longer --timeout"),
+        (r"with a longer timeout", "with a longer --timeout"),
+        (r"^timeout must", "--timeout must"),
+        (r"^poll_interval must", "--poll-interval must"),
+        (r"\bbase_url\b", "base URL"),
+        # The library counts the items that it was given, we count the input's lines.
+        (r"^Item \d+ has", "This line has"),
+    )
+)
+
+
+def in_our_words(error: Exception) -> str:
+    """Return what an error says, with options in place of keyword arguments."""
+    said = str(error)
+    for pattern, ours in _WORDS:
+        said = pattern.sub(ours, said)
+    return said
