@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neuralbox_async.sandbox import CATALOGUE, Sandbox
+from neuralbox_async.sandbox import CATALOGUE, Model, Sandbox
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,9 @@ def test_video_music_and_midjourney_are_slow() -> None:
 def test_a_sandbox_tells_its_durations_in_the_callers_seconds() -> None:
     """The ranges handed to a pacing shrink with the speed."""
     assert Sandbox(speed=10).durations["kling-v2.1"] == (4.5, 9)
+
+
+def test_a_model_draws_durations_as_it_is_told() -> None:
+    """A law of one's own replaces the lognormal one, and gets the sandbox's chance."""
+    model = Model(slug="clip", kind="video", tokens=(1, 1), seconds=(45, 90), draw=lambda chance: chance.uniform(1, 2))
+    assert [model.draw_seconds(random.Random(7))] == [random.Random(7).uniform(1, 2)]
