@@ -6,6 +6,7 @@ looks in the background, so a waiter that is cancelled or fails leaves the next 
 """
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -17,7 +18,7 @@ from neuralbox_async._core.api import Id
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError
 from neuralbox_async._core.events import Looked
 from neuralbox_async._core.models import Generation, GenerationRequest
-from neuralbox_async._core.pacing import Pacing
+from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
 
@@ -32,11 +33,12 @@ SHORTEST_SLEEP: Final = 0.001
 
 @frozen(kw_only=True)
 class Job:
-    """What the pacing needs to know of a pending generation; `accepted_at` is loop time."""
+    """What the pacing needs to know of a pending generation; `accepted_at` is loop time, `hint` the POST's reply's."""
 
     model: str
     params: Mapping[str, Any] | None
     accepted_at: float
+    hint: float | None = None
 
 
 @define
@@ -51,7 +53,9 @@ class Jobs:
             return
         if len(self._jobs) >= MOST_REMEMBERED:
             del self._jobs[next(iter(self._jobs))]
-        self._jobs[generation.id] = Job(model=request.model, params=request.params, accepted_at=clock.now())
+        hint = hinted_seconds(generation, age=0)
+        job = Job(model=request.model, params=request.params, accepted_at=clock.now(), hint=hint)
+        self._jobs[generation.id] = job
 
     def get(self, generation_id: Id) -> Job | None:
         """Return what is known of a generation this client saw accepted and not yet final; None of any other."""
@@ -79,6 +83,8 @@ class Watch:
         job: What the pacing needs to know of it; None before the first look at one accepted elsewhere.
         latest: The last that is known of it; None before the first look at one accepted elsewhere.
         last: Its age in seconds at the last look.
+        hint: In how many seconds it ends, as that look said; None if it did not say.
+        hints: At which age it was said to end in how many seconds.
         looks: How many looks were made.
         looking: Whether one is being made.
         changed: Set when a look has ended, and replaced by a new one.
@@ -88,9 +94,17 @@ class Watch:
     job: Job | None = None
     latest: Generation | None = None
     last: float = 0.0
+    hint: float | None = None
+    hints: list[tuple[float, float]] = field(factory=list)
     looks: int = 0
     looking: bool = False
     changed: anyio.Event = field(factory=anyio.Event)
+
+    def take_hint(self, hint: float | None) -> None:
+        """Take in what the last look said of the end."""
+        self.hint = hint
+        if hint is not None:
+            self.hints.append((self.last, hint))
 
     def wake(self) -> None:
         """Let all waiters think again."""
@@ -142,18 +156,20 @@ class Looks:
             watch = self.watches[generation_id] = Watch(generation_id)
         if watch.job is None and isinstance(subject, Generation):
             watch.job, watch.latest = self.jobs.of(subject), subject
+            watch.take_hint(watch.job.hint)
         return watch
 
     def seconds_until_look(self, watch: Watch) -> float:
         """Answer in how many seconds to look again; at once at what nothing is known of."""
-        now, last = clock.now(), watch.last
-        if watch.job is None:
+        job, now, last = watch.job, clock.now(), watch.last
+        if job is None:
             return 0.0
-        age = now - watch.job.accepted_at
+        age = now - job.accepted_at
         if self.poll_interval is not None:
             return max(0.0, last + self.poll_interval - age)
-        model, params, price = watch.job.model, watch.job.params, self.look_price
-        return self.pacing.seconds_until_look(model, params, age=age, last=last, look_price=price, now=now)
+        return self.pacing.seconds_until_look(
+            job.model, job.params, age=age, last=last, look_price=self.look_price, hint=watch.hint, now=now
+        )
 
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
@@ -163,14 +179,22 @@ class Looks:
         finally:
             watch.looking = False
             watch.wake()
-        now, job = clock.now(), watch.job or self.jobs.of(latest)
-        age = now - job.accepted_at
+        job = watch.job or self.jobs.of(latest)
+        age = clock.now() - job.accepted_at
         if latest.done:
             self.jobs.forget(latest)
         if latest.done and watch.job is not None:
-            taken = _taken_ms(latest)
-            self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken, now=now)
+            self._learn(watch, job, latest, age)
         watch.job, watch.latest, watch.last, watch.looks = job, latest, age, watch.looks + 1
+        watch.take_hint(hinted_seconds(latest, age=age))
+
+    def _learn(self, watch: Watch, job: Job, final: Generation, age: float) -> None:
+        taken_ms, now = _taken_ms(final), clock.now()
+        if final.failed and taken_ms is None:
+            self.pacing.learn_failure(job.model, job.params, last=watch.last, age=age, now=now)
+            return
+        hints = () if final.failed else watch.hints
+        self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken_ms, hints=hints, now=now)
 
 
 class Following:
@@ -208,7 +232,13 @@ class Following:
         if self._watch is None:
             self._watch = self._looks.watch(self._subject)
             self._heard = self._watch.looks
-        watch = self._watch
+        watch, job = self._watch, self._watch.job
+        with nullcontext() if job is None else self._looks.pacing.waiting(job.model, job.params):
+            latest = await self._until_looked(watch)
+        self._heard = watch.looks
+        return latest
+
+    async def _until_looked(self, watch: Watch) -> Generation:
         while watch.latest is None or watch.looks == self._heard:
             seconds = self._seconds_until_look(watch)
             if watch.looking:
@@ -218,7 +248,6 @@ class Following:
                     await watch.changed.wait()
             else:
                 await self._look(watch)
-        self._heard = watch.looks
         return watch.latest
 
     async def _look(self, watch: Watch) -> None:

@@ -64,7 +64,7 @@ async def test_a_video_is_waited_for_and_downloaded(family: str, tmp_path: Path)
 async def test_polling_yields_each_look(family: str) -> None:
     """All looks but the last are pending, and the last one is final."""
     sandbox = Sandbox(family=family)
-    async with sandbox.client() as nb:
+    async with sandbox.client(poll_interval=5) as nb:
         clip = await nb.submit("kling-v2.1", "A flower")
         looks = [look async for look in nb.poll(clip)]
     assert [look.done for look in looks] == [False] * (len(looks) - 1) + [True]

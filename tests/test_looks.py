@@ -1,6 +1,7 @@
 """Waiting, told as stories on the sandbox: when it looks, how often, and until when."""
 
 import gc
+from itertools import pairwise
 
 import anyio
 import httpx
@@ -365,3 +366,65 @@ async def test_nothing_is_kept_of_who_has_gone() -> None:
             break
         gc.collect()
         assert not nb._looks.watches  # noqa: SLF001 - what must not grow
+
+
+async def test_what_the_service_expects_is_believed() -> None:
+    """Pending replies that say eta_seconds save looks from the first job on, and results are found sooner."""
+    sandbox = Sandbox(family="b", plan="elite", balance=100_000)
+    late = 0.0
+    async with sandbox.client() as nb:
+        for _ in range(30):
+            began = anyio.current_time()
+            clip = await nb.generate("kling-v2.1", "A flower")
+            job = sandbox.world.jobs[str(clip.id)]
+            late += anyio.current_time() - began - (job.due - job.created)
+    assert sandbox.requests.looks < 4.5 * 30
+    assert late / 30 < 1
+
+
+@pytest.mark.parametrize("where", ["header", "body"])
+async def test_retry_after_moves_the_next_look(where: str) -> None:
+    """A pending reply that asks to come again in 7 s is followed, from its header or its body."""
+    asked: list[float] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        asked.append(anyio.current_time())
+        if len(asked) == 3:
+            return httpx.Response(200, json={"id": 7, "status": "completed"})
+        pending = {"id": 7, "status": "pending", "model_slug": "kling-v2.1"}
+        if where == "body":
+            return httpx.Response(200, json={**pending, "retry_after": 7})
+        return httpx.Response(200, json=pending, headers={"Retry-After": "7"})
+
+    own = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    nb = AsyncNeuralBox("nb_test_key", base_url="https://api.test", http_client=own)
+    await nb.wait(7)
+    assert [after - before for before, after in pairwise(asked)] == pytest.approx([7, 7], abs=1.5)
+
+
+async def test_early_failures_are_looked_for() -> None:
+    """A model whose jobs fail within seconds gets a look within seconds."""
+    sandbox = Sandbox(plan="elite", models=clip_of(4))
+    ages = []
+    async with sandbox.client(pacing=Pacing({"clip": (60, 90)})) as nb:
+        for _ in range(20):
+            began = anyio.current_time()
+            clip = await nb.submit("clip", "Something forbidden")
+            assert [look.failed async for look in nb.poll(clip)][-1]
+            ages.append(anyio.current_time() - began)
+    assert ages[0] > 20
+    assert max(ages[10:]) < 8
+
+
+async def test_what_was_learned_survives_the_program() -> None:
+    """A client with a loaded pacing knows from its first job on what another one learned."""
+    learned, looks = Pacing(), []
+    async with Sandbox(plan="elite", models=clip_of(61)).client(pacing=learned) as nb:
+        for _ in range(20):
+            await nb.generate("clip", "A flower")
+    for pacing in (Pacing(), Pacing.load(learned.export())):
+        sandbox = Sandbox(models=clip_of(61))
+        async with sandbox.client(pacing=pacing) as nb:
+            await nb.generate("clip", "A flower")
+        looks.append(sandbox.requests.looks)
+    assert looks[1] <= 2 < looks[0]

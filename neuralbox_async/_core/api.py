@@ -137,7 +137,10 @@ def read(call: Call[T], answer: Answer) -> T:
         if call.request is not None and not _text(reply.get("status")):
             reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
         try:
-            return _CONVERTER.structure(_named(reply, call.result), call.result)
+            named = _named(reply, call.result)
+            if call.result is Generation:
+                named["retry_after"] = retry_after(answer, reply)
+            return _CONVERTER.structure(named, call.result)
         except (KeyError, TypeError, ValueError):
             pass
     raise ResponseError(

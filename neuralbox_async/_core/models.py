@@ -37,6 +37,7 @@ class Generation:
         metadata: Facts about the result, such as width, height (pixels) and duration (seconds).
         progress: Per cent done, from 0 to 100, where a pending reply says so.
         eta_seconds: Seconds the service expects it to take yet, where a pending reply says so.
+        retry_after: Seconds after which the service asks to be looked at again, where a reply or its header says so.
         created_at: When the service accepted it.
         completed_at: When it ended.
         extra: Fields of the reply without a name here.
@@ -55,6 +56,7 @@ class Generation:
     metadata: Mapping[str, Any] = field(factory=_nothing, hash=False)
     progress: float | None = None
     eta_seconds: float | None = None
+    retry_after: float | None = None
     created_at: datetime | None = None
     completed_at: datetime | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)

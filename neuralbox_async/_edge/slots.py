@@ -23,7 +23,7 @@ from neuralbox_async._edge import clock
 
 HttpClient = httpx.AsyncClient
 
-# Above the longest time between two looks (30 s), below common servers' keep-alive (nginx: 75 s).
+# Above most times between two looks, below common servers' keep-alive (nginx: 75 s).
 KEEPALIVE_SECONDS: Final = 55.0
 # A server may close a connection that idles; a POST sent just then would look like a lost answer. Five seconds is the
 # shortest keep-alive of common servers (uvicorn, Node.js).

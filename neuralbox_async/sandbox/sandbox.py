@@ -78,7 +78,8 @@ class Sandbox:
 
     def pacing(self) -> Pacing:
         """Return a pacing that knows this sandbox's durations, for a client that meets it on a port."""
-        return Pacing(self.durations, floor=0.5 / self.speed, cap=30 / self.speed)
+        usual = Pacing()
+        return Pacing(self.durations, floor=usual.floor / self.speed, cap=usual.cap / self.speed)
 
     @property
     def look_price(self) -> float:

@@ -1,5 +1,6 @@
 """When to look: the rule against a brute-force solution, and what is learned from looks."""
 
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from neuralbox_async import Pacing, UsageError
+from neuralbox_async import Generation, Pacing, UsageError
 from neuralbox_async._core.pacing import (
     DOCUMENTED_RANGES,
     KEPT_DURATIONS,
+    hinted_seconds,
     next_look,
     pretend_durations,
     smeared,
@@ -251,3 +253,194 @@ def test_a_clock_that_starts_anew_keeps_nothing_waiting() -> None:
         pacing.learn("m", None, last=9, age=11, processing_ms=10_000, now=5_000)
     found = pacing.seconds_until_look("m", None, age=0, last=0, look_price=PRICE, now=1)
     assert found == pytest.approx(10, abs=2)
+
+
+def first_look(pacing: Pacing, model: str = "m", *, hint: float | None = None, now: float = math.inf) -> float:
+    """Return the age of the first look at a job."""
+    return pacing.seconds_until_look(model, None, age=0, last=0, look_price=PRICE, hint=hint, now=now)
+
+
+def test_two_kinds_of_jobs_are_not_smeared_into_one() -> None:
+    """Of a model that takes 30 or 90 s, nothing is expected at 60 s."""
+    points = smeared([*(30 + 0.1 * n for n in range(25)), *(90 + 0.1 * n for n in range(25))])
+    assert not [point for point in points if 40 < point < 80]
+
+
+def test_a_model_that_changed_is_learned_quickly() -> None:
+    """Two quick jobs after fifty slow ones are enough for a look soon after the quick ones' end."""
+    pacing = Pacing()
+    for seconds in [*(100 + 0.1 * n for n in range(50)), 50.0, 50.0]:
+        pacing.learn("m", None, last=seconds - 1, age=seconds, processing_ms=1000 * seconds)
+    assert 50 < first_look(pacing) < 55
+
+
+def test_without_others_waited_for_a_job_counts_at_once() -> None:
+    """Where jobs are waited for one after the other, each teaches the next; with others under way it waits its time."""
+    alone, among_others = Pacing({"m": (40, 80)}), Pacing({"m": (40, 80)})
+    fresh = first_look(alone, now=0)
+    with among_others.waiting("m", None):
+        for pacing in (alone, among_others):
+            for _ in range(20):
+                with pacing.waiting("m", None):
+                    pass
+                pacing.learn("m", None, last=9, age=11, processing_ms=10_000, now=11)
+        assert first_look(alone, now=11) == pytest.approx(10)
+        assert first_look(among_others, now=11) == fresh
+    assert first_look(among_others, now=11) == pytest.approx(10)
+
+
+def test_of_jobs_begun_together_slow_and_quick_ones_are_kept() -> None:
+    """The slow ones end last; they must not be the only ones that are remembered."""
+    pacing, chance = Pacing({"m": (40, 80)}), random.Random(1)
+    ends = sorted(chance.uniform(40, 80) for _ in range(1_000))
+    for end in ends:
+        pacing.learn("m", None, last=end - 1, age=end, processing_ms=1000 * end, now=end)
+    first_look(pacing, now=1_000)
+    (known,) = pacing.export()["models"]
+    assert sum(known["durations"]) / KEPT_DURATIONS == pytest.approx(60, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("last", "age", "learned"), [(40, 62.5, 50), (60, 60, 60), (0, 9, 3), (0, 0.6, 0.2), (0, 1_000, None)]
+)
+def test_a_failure_counts_at_the_geometric_mean(last: float, age: float, learned: float | None) -> None:
+    """A job that was pending at 40 s and failed at 62.5 s failed at 50 s; one seen too late teaches nothing."""
+    pacing = Pacing()
+    pacing.learn_failure("m", None, last=last, age=age)
+    durations = [known["durations"] for known in pacing.export()["models"]]
+    assert durations == ([] if learned is None else [[pytest.approx(learned)]])
+
+
+@pytest.mark.parametrize(
+    ("said", "age", "seconds"),
+    [
+        ({}, 30, None),
+        ({"eta_seconds": 12.0}, 30, 12),
+        ({"eta_seconds": 0.0}, 30, 0),
+        ({"eta_seconds": -3.0}, 30, 0),
+        ({"progress": 60.0}, 30, 20),
+        ({"progress": 0.0}, 30, None),
+        ({"progress": 100.0}, 30, None),
+        ({"progress": 250.0}, 30, None),
+        ({"progress": 50.0}, 0, None),
+        ({"retry_after": 7.0}, 30, 7),
+        ({"progress": 0.0, "retry_after": 7.0}, 0, 7),
+        ({"eta_seconds": 12.0, "progress": 60.0, "retry_after": 7.0}, 30, 12),
+        ({"progress": 60.0, "retry_after": 7.0}, 30, 20),
+    ],
+)
+def test_what_a_pending_reply_hints(said: dict[str, Any], age: float, seconds: float | None) -> None:
+    """eta_seconds comes first, then progress at the pace so far, then Retry-After."""
+    assert hinted_seconds(Generation(id=1, status="pending", **said), age=age) == seconds
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_final_reply_hints_nothing(status: str) -> None:
+    """What is over has no end to come."""
+    assert hinted_seconds(Generation(id=1, status=status, eta_seconds=5, retry_after=5), age=9) is None
+
+
+@pytest.mark.parametrize("model", [*DOCUMENTED_RANGES, "never-seen"])
+@pytest.mark.parametrize("hint", [2.0, 20.0, 100.0])
+def test_a_hint_moves_the_look(model: str, hint: float) -> None:
+    """Even the first hint of all is believed, whatever the model usually takes."""
+    assert first_look(Pacing(), model, hint=hint) == pytest.approx(hint, rel=0.25)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_the_error_of_hints_is_learned(factor: float) -> None:
+    """A service whose jobs take twice as long as it says is looked at after twice the time."""
+    pacing, chance = Pacing(), random.Random(1)
+    for _ in range(20):
+        seconds = chance.uniform(45, 90)
+        hints = [(0.0, seconds / factor), (10.0, (seconds - 10) / factor)]
+        pacing.learn("m", None, last=seconds - 1, age=seconds, processing_ms=1000 * seconds, hints=hints)
+    assert first_look(pacing, hint=60) == pytest.approx(60 * factor, rel=0.02)
+
+
+def test_a_useless_hint_is_ignored() -> None:
+    """A service that always says "again in 5 s" does not get a look every 5 s once its jobs are known."""
+    pacing, chance = Pacing(), random.Random(1)
+    for _ in range(20):
+        seconds = chance.uniform(45, 90)
+        hints = [(age, 5.0) for age in range(0, int(seconds), 5)]
+        pacing.learn("m", None, last=seconds - 1, age=seconds, processing_ms=1000 * seconds, hints=hints)
+    assert first_look(pacing, hint=5) == first_look(pacing) > 40
+
+
+def test_floor_and_cap_hold_for_hints() -> None:
+    """A hint of no time at all is no tight loop, one of a day no sleep of a day."""
+    assert first_look(Pacing(floor=3), hint=0) >= 3
+    assert first_look(Pacing(cap=40), hint=86_400) == 40
+
+
+def learned_pacing() -> Pacing:
+    """Return a pacing that knows two models, one of them by hints too, and something that does not count yet."""
+    pacing, chance = Pacing({"m": (40, 80)}, floor=1, cap=50), random.Random(3)
+    for _ in range(70):
+        seconds = chance.uniform(45, 90)
+        pacing.learn("m", None, last=0, age=99, processing_ms=1000 * seconds, hints=[(0, seconds / 2)])
+        pacing.learn("m", {"duration": 10}, last=0, age=99, processing_ms=500 * seconds)
+    pacing.learn("other", None, last=0, age=9, processing_ms=7_000, now=9)
+    first_look(pacing, "asked, never learned")
+    return pacing
+
+
+def test_what_was_learned_can_be_stored() -> None:
+    """A pacing that is loaded from JSON answers as the one that was exported, and goes on learning."""
+    pacing = learned_pacing()
+    loaded = Pacing.load(json.loads(json.dumps(pacing.export())))
+    assert loaded.export() == pacing.export()
+    assert (list(loaded.ranges["m"]), loaded.floor, loaded.cap) == ([40, 80], 1, 50)
+    for each in (pacing, loaded):
+        each.learn("m", None, last=50, age=51, processing_ms=50_500)
+    for params in (None, {"duration": 10}, {"duration": 7}):
+        for last in (0, 30, 60, 200):
+            for hint in (None, 20):
+                ask: dict[str, Any] = {"age": last, "last": last, "look_price": PRICE, "hint": hint}
+                assert loaded.seconds_until_look("m", params, **ask) == pacing.seconds_until_look("m", params, **ask)
+
+
+def test_exporting_changes_nothing() -> None:
+    """A server may export every minute; and what does not count yet is in the state."""
+    pacing = learned_pacing()
+    state = pacing.export()
+    assert pacing.export() == state
+    assert [(each["model"], each["duration"], len(each["durations"])) for each in state["models"]] == [
+        ("m", "", 50),
+        ("m", "10", 50),
+        ("other", "", 1),
+    ]
+
+
+ENTRY = {"model": "m", "duration": "", "durations": [60.0], "hint_errors": []}
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (None, "state must be what Pacing.export"),
+        ([], "state must be what Pacing.export"),
+        ({}, r"state\['version'\] is None"),
+        ({"version": 2}, r"state\['version'\] is 2; this version of neuralbox_async reads 1"),
+        ({"ranges": 5}, r"state\['ranges'\] must be a dict, not 5"),
+        ({"ranges": {"m": [9, 1]}}, "range of 'm' must be two numbers"),
+        ({"floor": "a"}, "floor must be a number of seconds above 0, not 'a'"),
+        ({"cap": None}, "cap must be a number of seconds above 0, not None"),
+        ({"models": {}}, r"state\['models'\] must be a list"),
+        ({"models": [ENTRY, 7]}, r"state\['models'\]\[1\] must be a mapping, not 7"),
+        ({"models": [{**ENTRY, "model": 7}]}, r"\[0\]\['model'\] must be a str, not 7"),
+        ({"models": [{**ENTRY, "duration": 7}]}, r"\[0\]\['duration'\] must be a str, not 7"),
+        ({"models": [{**ENTRY, "durations": None}]}, r"\[0\]\['durations'\] must be a list, not None"),
+        ({"models": [{**ENTRY, "durations": [1, -2]}]}, r"\['durations'\]\[1\] must be a number, 0 or more, not -2"),
+        ({"models": [{**ENTRY, "durations": ["1"]}]}, r"\['durations'\]\[0\] must be a number, 0 or more, not '1'"),
+        ({"models": [{**ENTRY, "durations": [math.nan]}]}, r"\['durations'\]\[0\] must be a number"),
+        ({"models": [{**ENTRY, "hint_errors": [math.inf]}]}, r"\['hint_errors'\]\[0\] must be a number"),
+    ],
+)
+def test_a_state_that_is_none_is_refused(state: Any, words: str) -> None:
+    """The error names what is wrong."""
+    whole = {"version": 1, "ranges": {}, "floor": 0.5, "cap": 30.0, "models": []}
+    broken = {**whole, **state} if state and "version" not in state else state
+    with pytest.raises(UsageError, match=words):
+        Pacing.load(broken)

@@ -78,7 +78,7 @@ async def test_a_pacing_knows_the_sandboxs_durations() -> None:
     """The pacing shrinks with the speed."""
     pacing = Sandbox(speed=10).pacing()
     assert pacing.ranges["kling-v2.1"] == (4.5, 9)
-    assert (pacing.floor, pacing.cap) == (0.05, 3)
+    assert (pacing.floor, pacing.cap) == (0.05, 12)
 
 
 async def test_a_spent_hour_is_waited_out() -> None:
