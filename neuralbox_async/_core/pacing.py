@@ -52,11 +52,13 @@ STATE_VERSION: Final = 1
 _SIX: Final = (-1.3830, -0.6745, -0.2104, 0.2104, 0.6745, 1.3830)
 _Z_90: Final = 1.2816
 _SMEAR: Final = (-1.4, -0.5, 0.0, 0.5, 1.4)
-_SMEAR_WIDTH: Final = 0.7
+_SMEAR_WIDTH: Final = 0.6
 # How many standard deviations a sixth of normal values spans, in the median.
 _SIXTH: Final = 0.52
+# Of a job that outlasts what is known: where it may end, as multiples of its age.
 _OVERRUN: Final = (1.05, 1.2, 1.6)
-_HEDGE: Final = (1.2, 1.5, 1.8, 2.1, 2.4)
+# As long as nothing is known: where the hedge's points stand, as multiples of it (0.4 to 0.8 of the low end).
+_HEDGE: Final = (1.25, 1.55, 1.85, 2.15, 2.45)
 
 
 def pretend_durations(span: Range) -> list[float]:
@@ -147,10 +149,10 @@ class _Learned:
     def points(self) -> list[float]:
         """Return the sorted possible values.
 
-        The newest two count once more for each 25 known, or 48 old ones would outvote them where a model has changed.
+        Of 30 or more, the newest ten count twice, or the old ones would outvote them for long after a model changed.
         """
         if self._points is None:
-            newest = list(self.seen)[-2:] * (len(self.seen) // 25)
+            newest = list(self.seen)[-10:] if len(self.seen) >= 30 else []
             self._points = smeared([*self.pretend, *self.seen, *newest])
         return self._points
 
