@@ -86,6 +86,8 @@ def _place(to: str | os.PathLike[str], stem: str) -> _Place:
     is_folder = path.is_dir() or os.fspath(to).endswith(("/", os.sep))
     folder = path if is_folder else path.parent
     folder.mkdir(parents=True, exist_ok=True)
+    if not is_folder and path.exists() and not path.is_file():
+        raise UsageError(f"{os.fspath(to)!r} is neither a file nor a folder; name another place for the result.")
     return _Place(folder=folder, stem=safe_name(stem), name=None if is_folder else path.name)
 
 

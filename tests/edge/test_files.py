@@ -1,5 +1,6 @@
 """Results on the disk: whole or not at all, under a safe name, fetched without the key from hosts we know."""
 
+import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -400,3 +401,12 @@ def test_different_names_stay_different() -> None:
     """What is cleaned away is kept in a digest: no two keys share a file."""
     names = [*BAD_NAMES, "a_b", "a__b", "x" * 4999, "x" * 101, "___"]
     assert len({safe_name(name) for name in names}) == len(names)
+
+
+async def test_what_is_neither_file_nor_folder_is_left_alone(tmp_path: Path) -> None:
+    """A device or a pipe is not replaced by a result."""
+    os.mkfifo(tmp_path / "pipe")
+    async with client() as nb:
+        with pytest.raises(UsageError, match="neither"):
+            await nb.download(Generation(id=7, status="completed", text="Hello"), tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
