@@ -43,10 +43,9 @@ class Server(socketserver.ThreadingTCPServer):
 class Connection(socketserver.StreamRequestHandler):
     """One connection; a client that hangs up ends it."""
 
-    server: Server
-
     def handle(self) -> None:
         """Answer each request once its head has ended."""
+        assert isinstance(self.server, Server)
         self.server.connections.append(self.client_address)
         request = b""
         with suppress(ConnectionError, threading.BrokenBarrierError):
