@@ -78,7 +78,8 @@ async def compare(
         return lambda: steady(call, calls=calls, in_flight=at_a_time)
 
     one, other = work(first, in_flight), work(second, second_in_flight or in_flight)
-    await one(), await other()
+    await one()
+    await other()
     spent: list[tuple[float, float]] = []
     for number in range(pairs):
         if number % 2:
