@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 from benchmarks.rows import Row, at_most, beside
 
 BASE = "anyio, attrs, cattrs, httpx, sniffio"
+# anyio loads these when they are first used, as every program with a task and a lock does.
+USED = f"{BASE}, anyio.abc, anyio.lowlevel, anyio.streams.memory"
 PEERS = ("openai", "anthropic", "replicate", "fal_client")
 PAIRS = 20
 PROBE = """
@@ -45,6 +47,7 @@ def rows() -> list[Row]:
             "14", "import neuralbox_async: modules beyond the base", 60, modules - base_modules, detail=f"{modules}"
         ),
         at_most("14", "distributions of an installation", 11, len(named), detail=", ".join(named)),
+        beside("14", "import of what we use of the base: CPU against the base", cost(USED)[0] / base, unit="x"),
         *[peer(name, base) for name in PEERS],
     ]
 

@@ -1,12 +1,15 @@
 """What a load must not do, in counts that are the same on every machine. Times are measured by `nox -s bench`."""
 
+import gc
 import random
 import socketserver
 import sys
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -140,6 +143,16 @@ async def test_the_steady_state_makes_no_connection(server: Server) -> None:
     assert len(server.connections) == made
 
 
+@contextmanager
+def sockets_that_old_anyio_leaks() -> Iterator[None]:
+    """Let garbage collection close what anyio before 4.16 leaves open when `connect_tcp` is cancelled."""
+    with warnings.catch_warnings():
+        if tuple(map(int, version("anyio").split(".")[:2])) < (4, 16):
+            warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
+
+
 @on_both_real_clocks
 async def test_cancellations_cost_no_place(server: Server) -> None:
     """After 1,200 looks cancelled at any instant, as many as ever are under way at once: the server waits for them."""
@@ -150,10 +163,11 @@ async def test_cancellations_cost_no_place(server: Server) -> None:
             await nb.get(18502)
 
     async with server.client(max_connections=PLACES) as nb:
-        for _ in range(20):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(60):
-                    tasks.start_soon(cancelled, chance.uniform(0, 0.02))
+        with sockets_that_old_anyio_leaks():
+            for _ in range(20):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(60):
+                        tasks.start_soon(cancelled, chance.uniform(0, 0.02))
         all_at_once = threading.Barrier(PLACES, timeout=10)
         server.ready = lambda request: b"/afterwards " in request and all_at_once.wait()
         async with anyio.create_task_group() as tasks:
