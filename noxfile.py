@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other clients, on this machine, for some ten minutes; arguments name some of its groups."""
+    """Measure speed beside other clients, on this machine; arguments name groups."""
     session.install("-c", PEERS, ".[aiohttp]", *group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs, interrupt_timeout=5)
 

@@ -59,7 +59,7 @@ async def looks_apart(server: Server) -> Row:
 
 def after(backend: str, done: int, most: int) -> Row:
     """Row 8: all calls pass, over as many connections as there were before."""
-    detail = f"{ROUNDS * CALLS:,} cancelled; {most} of {PLACES} connections at once afterwards"
+    detail = f"{ROUNDS * CALLS:,} cancelled at random instants; {most} of {PLACES} connections at once afterwards"
     work = f"{CALLS} calls after random cancellations, {backend}: done"
     return at_least("8", work, CALLS, done if most == PLACES else 0, detail=detail)
 

@@ -102,15 +102,19 @@ def of_size(size: int) -> Iterator[Row]:
     )
 
 
+def client(http_client: httpx.AsyncClient, **options: Any) -> AsyncNeuralBox:
+    """Return a client that is silent about what is left pending at the end."""
+    wired = {"base_url": "https://a.test", "http_client": http_client, "observe": bool, "timeout": 86_400}
+    return AsyncNeuralBox("nb_benchmark", **wired, **options)
+
+
 async def watched(size: int) -> tuple[float, float, int]:
     """Let so many be pending for a while; return kilobytes of each, the p99 of the lag in ms, and the looks."""
     pacing = Due(span=2 * size / LOOKS_PER_SECOND)
     transport = Late(size, pacing=pacing)
     requests = (GenerationRequest("kling-v2.1", "A blooming flower", {"number": number}) for number in range(size))
     async with httpx.AsyncClient(transport=transport) as http_client:
-        nb = AsyncNeuralBox(
-            "nb_benchmark", base_url="https://a.test", http_client=http_client, pacing=pacing, timeout=86400
-        )
+        nb = client(http_client, pacing=pacing)
         before = resident_bytes()
         async with nb.generate_many(requests, max_concurrency=size):
             await transport.all_accepted.wait()
@@ -130,7 +134,7 @@ async def herd() -> Row:
         GenerationRequest("kling-v2.1", "A blooming flower", {"number": number}) for number in range(SUBMITTED_AT_ONCE)
     )
     async with httpx.AsyncClient(transport=transport) as http_client:
-        nb = AsyncNeuralBox("nb_benchmark", base_url="https://a.test", http_client=http_client)
+        nb = client(http_client)
         async with nb.generate_many(requests, max_concurrency=SUBMITTED_AT_ONCE):
             await anyio.sleep(120)
     instants = Counter(round(when, 1) for _, when in transport.asked)
