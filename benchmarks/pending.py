@@ -104,7 +104,12 @@ def of_size(size: int) -> Iterator[Row]:
 
 def client(http_client: httpx.AsyncClient, **options: Any) -> AsyncNeuralBox:
     """Return a client that is silent about what is left pending at the end."""
-    wired = {"base_url": "https://a.test", "http_client": http_client, "observe": bool, "timeout": 86_400}
+    wired: dict[str, Any] = {
+        "base_url": "https://a.test",
+        "http_client": http_client,
+        "observe": bool,
+        "timeout": 86_400,
+    }
     return AsyncNeuralBox("nb_benchmark", **wired, **options)
 
 
