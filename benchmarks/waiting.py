@@ -41,7 +41,7 @@ class Story:
 
     def ends(self) -> list[End]:
         """Draw how long the jobs take."""
-        chance = random.Random(self.seed)
+        chance = random.Random(f"{self.model} {self.seed}")  # else one seed would be one fate for all models
         return [law(chance) for count, law in self.laws for _ in range(count)]
 
     def waited(self) -> list[Waited]:
