@@ -300,6 +300,11 @@ async def test_a_short_timeout_leaves_time_for_a_look() -> None:
 # --- several waiters ------------------------------------------------------------------------------------------------
 
 
+async def wait_into(found: list[str], nb: AsyncNeuralBox, subject: Generation | int | str) -> None:
+    """Wait, and say how it ended."""
+    found.append((await nb.wait(subject)).status)
+
+
 async def test_waiters_for_one_generation_share_its_looks() -> None:
     """Ten who wait cost as many looks as one, by id or by generation, and all get the result."""
     looks = []
@@ -308,13 +313,9 @@ async def test_waiters_for_one_generation_share_its_looks() -> None:
         async with sandbox.client() as nb:
             clip = await nb.submit("kling-v2.1", "A flower")
             found: list[str] = []
-
-            async def wait(subject: Generation | int | str, nb: AsyncNeuralBox, found: list[str]) -> None:
-                found.append((await nb.wait(subject)).status)
-
             async with anyio.create_task_group() as tasks:
                 for number in range(waiters):
-                    tasks.start_soon(wait, clip.id if number % 2 else clip, nb, found)
+                    tasks.start_soon(wait_into, found, nb, clip.id if number % 2 else clip)
             assert found == ["completed"] * waiters
             looks.append(sandbox.requests.looks)
     assert looks[1] <= looks[0] + 1  # an id is looked at once at the beginning
@@ -325,18 +326,14 @@ async def test_a_cancelled_waiter_leaves_the_look_to_the_others() -> None:
     sandbox = Sandbox()
     async with sandbox.client() as nb:
         clip = await nb.submit("kling-v2.1", "A flower")
-        found = []
-
-        async def wait() -> None:
-            found.append((await nb.wait(clip)).status)
-
+        found: list[str] = []
         sandbox.order(faults.hang(), on="GET /generate/{id}")
         async with anyio.create_task_group() as tasks:
             with anyio.move_on_after(25):  # in the middle of the look that hangs
                 async with anyio.create_task_group() as first:
-                    first.start_soon(wait)
+                    first.start_soon(wait_into, found, nb, clip)
                     await anyio.sleep(1)
-                    tasks.start_soon(wait)
+                    tasks.start_soon(wait_into, found, nb, clip)
             assert found == []
         assert found == ["completed"]
 
@@ -346,13 +343,9 @@ async def test_one_waiter_s_timeout_is_not_the_others() -> None:
     sandbox = Sandbox()
     async with sandbox.client() as nb:
         clip = await nb.submit("kling-v2.1", "A flower")
-        found = []
-
-        async def wait() -> None:
-            found.append((await nb.wait(clip)).status)
-
+        found: list[str] = []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait)
+            tasks.start_soon(wait_into, found, nb, clip)
             with pytest.raises(GenerationTimeoutError):
                 await nb.wait(clip, timeout=10)
         assert found == ["completed"]

@@ -167,7 +167,7 @@ class Http:
     async def fetch(self, url: str, consume: Consume[T], *, generation_id: Id, deadline: float) -> T:
         """Fetch a result file without the key and hand its headers and bytes to `consume`, again from the start if cut.
 
-        Raises UsageError if the URL, or one it redirects to, is not on a host that results come from; else as `send`.
+        Raises ResponseError if the URL, or one it redirects to, is not on a host of results; else as `send`.
         """
         call = api.download(generation_id)
         return await self._repeat(call, deadline, lambda: self._fetch(call, url, consume, deadline))

@@ -109,7 +109,7 @@ class _NoCookies(httpx.Cookies):
 
 
 class _WithoutCookies(httpx.AsyncClient):
-    """A client that keeps no cookies: the API sets none, and looking for them is 7 % of a request's CPU time."""
+    """A client that keeps no cookies: the API sets none, and httpx would look for them in every answer."""
 
     _NONE = _NoCookies()
 

@@ -89,7 +89,7 @@ def _make_server(sandbox: Service, ready: anyio.Event) -> "uvicorn.Server":
 
 
 async def _run(server: "uvicorn.Server", listener: socket.socket) -> None:
-    # Cancelled half-way uvicorn would leave its sockets open; told to exit it is gone in 0.2 s.
+    # Cancelled half-way uvicorn would leave its sockets open; told to exit it closes them and is gone at once.
     with anyio.CancelScope(shield=True):
         await server.serve(sockets=[listener])
 
