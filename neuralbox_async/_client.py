@@ -24,6 +24,7 @@ from neuralbox_async._edge.http import HighestId, Http, Key
 from neuralbox_async._edge.log import Observer, log
 from neuralbox_async._edge.slots import HttpClient, Slots
 from neuralbox_async._fan_out import Results
+from neuralbox_async._history import History
 from neuralbox_async._looks import Following, Jobs, Looks
 
 DEFAULT_TIMEOUT: Final = 600.0
@@ -262,6 +263,15 @@ class AsyncNeuralBox:
     async def balance(self, *, timeout: float | None = None) -> Balance:
         """Ask what the account can still spend. Raises APIError if no good answer came within the timeout."""
         return await self._http.send(api.balance(), deadline=self._deadline(timeout))
+
+    def history(self, *, timeout: float | None = None) -> AsyncIterator[Generation]:
+        """Yield the account's generations, newest first, each once; pages of 100 are asked for as they are needed.
+
+        Entries are `partial`: they have a `prompt`, and lack fields that `get` would give. Those made elsewhere with
+        the same account (the website, the Telegram bot) are among them. Each page may take `timeout` seconds (None:
+        the client's). Raises APIError if no good answer came.
+        """
+        return History(self._http, timeout=self._timeout if timeout is None else _positive("timeout", timeout))
 
     @property
     def rate_limit(self) -> RateLimit:

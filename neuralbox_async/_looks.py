@@ -14,10 +14,9 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from neuralbox_async._core import api
-from neuralbox_async._core.api import Id
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError
 from neuralbox_async._core.events import Looked
-from neuralbox_async._core.models import Generation, GenerationRequest
+from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http

@@ -1,25 +1,24 @@
 """The whole HTTP API on one page: an operation makes a `Call`, and `read` turns its `Answer` into a value or an error.
 
-We send what the quickstart documents and read every documented variant: both reply families, either name of a field.
-Nothing here knows the network, the key or the money rules.
+We send what the quickstart documents; `replies` reads every documented variant. Nothing here knows the network, the key
+or the money rules.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Generic, TypeGuard, TypeVar
-from urllib.parse import quote
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
 
-from attrs import fields, frozen
-from cattrs import Converter
+from attrs import evolve, frozen
 
+from neuralbox_async._core import replies
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
-from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest
+from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, HistoryPage, Id
 
 T = TypeVar("T")
-Id = int | str
+MOST_ON_A_PAGE: Final = 100  # source: user/history, "max 100"
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------
@@ -66,7 +65,7 @@ def generate(request: GenerationRequest) -> Call[Generation]:
 
 def generation(generation_id: Id) -> Call[Generation]:
     """Look at one generation. Raises UsageError if the id cannot be one."""
-    if not _is_id(generation_id):
+    if not replies.is_id(generation_id):
         raise UsageError(f"A generation's id is an integer or a string, not {generation_id!r}.")
     path = f"/generate/{quote(str(generation_id), safe='')}"
     return Call(operation="get", method="GET", path=path, result=Generation, generation_id=generation_id)
@@ -77,15 +76,18 @@ def balance() -> Call[Balance]:
     return Call(operation="balance", method="GET", path="/balance", result=Balance)
 
 
+def history(*, page: int, limit: int = MOST_ON_A_PAGE) -> Call[HistoryPage]:
+    """Read one page of the account's generations; pages count from 1, and the newest come first.
+
+    Nothing is filtered here: the documents disagree on the filters' names (contradiction 26).
+    """
+    path = f"/user/history?{urlencode({'page': page, 'limit': limit})}"
+    return Call(operation="history", method="GET", path=path, result=HistoryPage)
+
+
 def download(generation_id: Id) -> Call[bytes]:
     """Fetch a result file. It lies on a storage host: the path is empty and the key stays at home."""
     return Call(operation="download", method="GET", path="", result=bytes, generation_id=generation_id)
-
-
-def _is_id(value: object) -> TypeGuard[Id]:
-    if isinstance(value, str):
-        return bool(value.strip()) and value.isprintable() and value not in (".", "..")
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_request(request: GenerationRequest) -> None:
@@ -132,17 +134,16 @@ def read(call: Call[T], answer: Answer) -> T:
     """
     if not 200 <= answer.status < 300:
         raise status_error(call, answer)
-    reply = _parsed(answer.body)
+    reply = replies.parsed(answer.body)
     if reply is not None:
-        if call.request is not None and not _text(reply.get("status")):
+        if call.request is not None and not replies.text(reply.get("status")):
             reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
         try:
-            named = _named(reply, call.result)
-            if call.result is Generation:
-                named["retry_after"] = retry_after(answer, reply)
-            return _CONVERTER.structure(named, call.result)
+            found = replies.structure(reply, call.result)
         except (KeyError, TypeError, ValueError):
             pass
+        else:
+            return _with_retry_after(found, answer, reply)
     raise ResponseError(
         f"{call.operation}: HTTP {answer.status} came with a body that is no {call.result.__name__} "
         f"({_excerpt(answer.body)}); check that base_url points to the API.",
@@ -150,6 +151,12 @@ def read(call: Call[T], answer: Answer) -> T:
         generation_id=call.generation_id,
         status_code=answer.status,
     )
+
+
+def _with_retry_after(found: T, answer: Answer, reply: Mapping[str, Any]) -> T:
+    if isinstance(found, Generation) and ("retry-after" in answer.headers or found.retry_after is not None):
+        return evolve(found, retry_after=retry_after(answer, reply))
+    return found
 
 
 # What may pass by itself, for a call that costs nothing; `retry` says what may be repeated of those that pay.
@@ -169,7 +176,7 @@ _STATUS_ADVICE: Final[Mapping[int, str]] = {
 
 def status_error(call: Call[Any], answer: Answer) -> APIStatusError:
     """Name what a status other than 2xx means, with what to do next."""
-    reply = _parsed(answer.body) or {}
+    reply = replies.parsed(answer.body) or {}
     code = reply.get("error") if isinstance(reply.get("error"), str) else None
     words = reply.get("message") if isinstance(reply.get("message"), str) else None
     about = f" {call.generation_id}" if call.generation_id is not None else ""
@@ -195,7 +202,7 @@ def retry_after(answer: Answer, reply: Mapping[str, Any]) -> float | None:
     """
     header = answer.headers.get("retry-after", "")
     for value in (reply.get("retry_after"), header):
-        seconds = _number(value)
+        seconds = replies.number(value)
         if seconds is not None and seconds >= 0:
             return seconds
     then, now = http_date(header), http_date(answer.headers.get("date", ""))
@@ -211,14 +218,6 @@ def http_date(text: str) -> float | None:
     return (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp()
 
 
-def _parsed(body: bytes) -> dict[str, Any] | None:
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return reply if isinstance(reply, dict) else None
-
-
 def _excerpt(body: bytes) -> str:
     text = _line(body[:300].decode("utf-8", "replace"), 120)
     return f"it begins {text!r}" if text else "it is empty"
@@ -226,128 +225,3 @@ def _excerpt(body: bytes) -> str:
 
 def _line(text: str, longest: int) -> str:
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:longest]
-
-
-# --- both families of replies ----------------------------------------------------------------------------------------
-
-# Our field: the names it has in replies, the quickstart's first (contradictions 2 to 4 of the documentation).
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "model": ("model_slug", "model"),
-    "text": ("result_text", "content"),
-    "url": ("result_url", "url", "output_url"),
-    "tokens_spent": ("tokens_spent", "tokens_used"),
-    "metadata": ("result_metadata",),
-}
-# The second family has the facts about a result at the top of the reply.
-_FLAT_METADATA: Final[Mapping[str, str]] = {
-    "duration": "duration",
-    "duration_seconds": "duration",
-    "width": "width",
-    "height": "height",
-}
-
-
-# For each result: our fields with the names to look for, and all of those names.
-_FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
-    result: {each.name: _NAMES.get(each.name, (each.name,)) for each in fields(result)}
-    for result in (Generation, Balance)
-}
-_KNOWN: Final[Mapping[type, frozenset[str]]] = {
-    result: frozenset(name for names in named.values() for name in names) for result, named in _FIELDS.items()
-}
-
-
-def _named(reply: dict[str, Any], result: type[Any]) -> dict[str, Any]:
-    """Give a reply the names of our fields; what has no name here goes to `extra`."""
-    named: dict[str, Any] = {}
-    for ours, theirs in _FIELDS[result].items():
-        for name in theirs:
-            value = reply.get(name)
-            if value is not None:
-                named[ours] = value
-                break
-    taken = _KNOWN[result]
-    if result is Generation and "metadata" not in named:
-        named["metadata"] = {ours: reply[theirs] for theirs, ours in _FLAT_METADATA.items() if theirs in reply}
-        taken = taken.union(_FLAT_METADATA)
-    named["raw"] = reply
-    named["extra"] = {name: value for name, value in reply.items() if name not in taken}
-    return named
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole_number(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _date(value: object) -> datetime | None:
-    try:
-        date = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _required_id(value: object) -> Id:
-    if not _is_id(value):
-        raise ValueError("not an id")
-    return value
-
-
-def _required_text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("not a text")
-    return value
-
-
-def _required_whole_number(value: object) -> int:
-    number = _whole_number(value)
-    if number is None:
-        raise ValueError("not a number")
-    return number
-
-
-def _is(kind: object) -> Callable[[Any], bool]:
-    return lambda asked: asked == kind
-
-
-def _reading(reader: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda value, _: reader(value)
-
-
-def _converter() -> Converter:
-    converter = Converter(detailed_validation=False)
-    converter.register_structure_hook(str, _reading(_required_text))
-    converter.register_structure_hook(int, _reading(_required_whole_number))
-    readers: Mapping[Any, Callable[[Any], Any]] = {
-        int | str: _required_id,
-        str | None: _text,
-        int | None: _whole_number,
-        float | None: _number,
-        datetime | None: _date,
-        Mapping[str, Any]: _mapping,
-    }
-    for kind, reader in readers.items():
-        converter.register_structure_hook_func(_is(kind), _reading(reader))
-    return converter
-
-
-_CONVERTER: Final = _converter()

@@ -4,11 +4,13 @@ A generation needs only an id and a status; every other field may be missing (No
 stays reachable: `extra` holds the fields that have no name here, `raw` the whole reply as it came.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from attrs import field, frozen
+
+Id = int | str
 
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
@@ -40,11 +42,16 @@ class Generation:
         retry_after: Seconds after which the service asks to be looked at again, where a reply or its header says so.
         created_at: When the service accepted it.
         completed_at: When it ended.
+        prompt: What was asked for, where the history says so; it may be shortened there.
+        category: "text", "image", "video", "tts", "stt" or "tool", where the history says so.
+        is_favorited: Whether it is among the account's favourites, where the history says so.
+        user_rating: The rating its owner gave it, where the history says so.
+        partial: Whether this is an entry of the history, which leaves out fields that a look would have.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
     """
 
-    id: int | str
+    id: Id
     status: str
     model: str | None = None
     text: str | None = None
@@ -59,6 +66,11 @@ class Generation:
     retry_after: float | None = None
     created_at: datetime | None = None
     completed_at: datetime | None = None
+    prompt: str | None = None
+    category: str | None = None
+    is_favorited: bool | None = None
+    user_rating: float | None = None
+    partial: bool = False
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
 
@@ -109,3 +121,18 @@ class Balance:
     plan_expires_at: datetime | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class HistoryPage:
+    """One page of the account's history.
+
+    Attributes:
+        items: Its generations, in the service's order; entries that cannot be read are left out.
+        entries: How many entries the page had, readable or not; 0 behind the last page.
+        total: How many generations the history has in all; None if the reply does not say.
+    """
+
+    items: Sequence[Generation]
+    entries: int
+    total: int | None = None

@@ -16,7 +16,7 @@ from attrs import define, frozen
 
 from neuralbox_async._core import api, retry
 from neuralbox_async._core.addresses import checked_result_url
-from neuralbox_async._core.api import Answer, Call, Id
+from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.errors import (
     APIConnectionError,
     APIError,
@@ -27,7 +27,7 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.events import Abandoned, Event, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
-from neuralbox_async._core.models import Generation, GenerationRequest
+from neuralbox_async._core.models import Generation, GenerationRequest, HistoryPage, Id
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.log import Observer, tell
 from neuralbox_async._edge.slots import Slots
@@ -107,8 +107,10 @@ class HighestId:
 
     def see(self, found: object) -> None:
         """Take in whatever was read."""
-        if isinstance(found, Generation) and isinstance(found.id, int):
-            self.value = found.id if self.value is None else max(self.value, found.id)
+        generations = found.items if isinstance(found, HistoryPage) else [found]
+        ids = [each.id for each in generations if isinstance(each, Generation) and isinstance(each.id, int)]
+        if ids:
+            self.value = max(ids) if self.value is None else max(self.value, *ids)
 
 
 @frozen(kw_only=True)

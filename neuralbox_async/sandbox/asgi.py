@@ -7,6 +7,7 @@ arguments that closes the connection after what was sent. On a server that lacks
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 
@@ -50,7 +51,14 @@ async def _read(scope: Scope, receive: Receive) -> Ask | None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    return Ask(method=scope["method"], path=scope["path"], headers=headers, body=bytes(body), scheme=scope["scheme"])
+    return Ask(
+        method=scope["method"],
+        path=scope["path"],
+        headers=headers,
+        body=bytes(body),
+        query=dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))),
+        scheme=scope["scheme"],
+    )
 
 
 async def _deliver(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

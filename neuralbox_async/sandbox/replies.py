@@ -33,11 +33,12 @@ class View:
 
 @frozen(kw_only=True)
 class Family:
-    """One documented family: how ids look, and what the create, status and balance replies say."""
+    """One documented family: how ids look, and what the create, status, history and balance replies say."""
 
     identify: Callable[[int], int | str]
     created: Callable[[Job, View], Reply]
     looked_at: Callable[[Job, View], Reply]
+    entry: Callable[[Job, str, str, View], Reply]
     balance: Callable[[Plan, int, Calendar], Reply]
 
 
@@ -106,6 +107,22 @@ def _thumbnail_link(job: Job, view: View) -> str | None:
     return view.link("thumbnails", f"{job.id}.png") if job.model.kind == "video" else None
 
 
+def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
+    completed = job.status(view.now) == "completed"
+    return {
+        **_head_a(job, view),
+        "model_name": job.model.slug,
+        "category": category,
+        "prompt": prompt,
+        "result_text": results.text(job) if completed and job.model.kind == "text" else None,
+        "result_url": view.link("generations", results.file_name(job)) if completed else None,
+        "tokens_spent": job.cost if completed else 0,
+        "is_favorited": False,
+        "user_rating": None,
+        "created_at": view.calendar.iso(job.created),
+    }
+
+
 def _told_b(job: Job, view: View) -> Reply:
     created = {"created_at": view.calendar.iso(job.created)}
     head = {"id": job.id, "status": job.status(view.now), "model": job.model.slug}
@@ -139,6 +156,14 @@ def _progress(job: Job, view: View) -> Reply:
     return {"progress": int(100 * share), "eta_seconds": view.calendar.seconds(job.due - view.now)}
 
 
+def _entry_b(job: Job, prompt: str, category: str, view: View) -> Reply:
+    completed = job.status(view.now) == "completed"
+    shown = {"type": category, "prompt": prompt, "created_at": view.calendar.iso(job.created)}
+    head = {"id": job.id, "model": job.model.slug, "status": job.status(view.now), **shown}
+    url = view.link("generations", results.file_name(job)) if completed else None
+    return {**head, "url": url, "tokens_used": job.cost if completed else 0}
+
+
 def _balance_a(plan: Plan, tokens: int, calendar: Calendar) -> Reply:
     return {"token_balance": tokens, "plan": plan.name, "plan_expires_at": _expiry(plan, calendar)}
 
@@ -160,10 +185,18 @@ def _expiry(plan: Plan, calendar: Calendar) -> str | None:
 
 FAMILIES: Mapping[str, Family] = {
     "a": Family(
-        identify=lambda number: 18_499 + number, created=_created_a, looked_at=_looked_at_a, balance=_balance_a
+        identify=lambda number: 18_499 + number,
+        created=_created_a,
+        looked_at=_looked_at_a,
+        entry=_entry_a,
+        balance=_balance_a,
     ),
     "b": Family(
-        identify=lambda number: f"gen_01j9x2{number:06d}", created=_told_b, looked_at=_told_b, balance=_balance_b
+        identify=lambda number: f"gen_01j9x2{number:06d}",
+        created=_told_b,
+        looked_at=_told_b,
+        entry=_entry_b,
+        balance=_balance_b,
     ),
 }
 """The two documented families by name."""

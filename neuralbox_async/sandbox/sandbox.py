@@ -9,9 +9,11 @@ from neuralbox_async.sandbox.calendar import EPOCH, Calendar
 from neuralbox_async.sandbox.catalogue import CATALOGUE, Model
 from neuralbox_async.sandbox.counts import Requests
 from neuralbox_async.sandbox.faults import Fault
+from neuralbox_async.sandbox.history import History
 from neuralbox_async.sandbox.plans import Plan, find_plan
 from neuralbox_async.sandbox.replies import find_family
 from neuralbox_async.sandbox.transport import http_client
+from neuralbox_async.sandbox.validation import Wanted
 from neuralbox_async.sandbox.wire import HOST, Answer, Ask, Connection
 from neuralbox_async.sandbox.world import KEY, PREFIX, World
 
@@ -29,6 +31,8 @@ class Sandbox:
     - `count_gets`: whether GETs use up the plan's windows.
     - `epoch`: when the world begins, in Unix seconds; its Date headers tell the time from there.
     - `models`: the models it offers, by slug.
+    - `history_lag`: seconds of here after which a generation is listed in the history; `math.inf` for never.
+    - `history_prompt_length`: how many characters of a prompt the history shows; None for all.
 
     Raises ValueError for a value that makes no sense.
     """
@@ -47,6 +51,8 @@ class Sandbox:
         count_gets: bool = True,
         epoch: float = EPOCH,
         models: Mapping[str, Model] = CATALOGUE,
+        history_lag: float = 0.0,
+        history_prompt_length: int | None = None,
     ) -> None:
         if not speed > 0:
             raise ValueError(f"speed is {speed}: give a number above 0, such as 60 for an hour a minute")
@@ -63,6 +69,7 @@ class Sandbox:
             seed=seed,
             count_gets=count_gets,
             models=models,
+            history=History(lag=history_lag, prompt_length=history_prompt_length),
         )
         self._began: float | None = None
 
@@ -120,6 +127,16 @@ class Sandbox:
         unknown route.
         """
         self.world.order(fault, on=on, times=times, skip=skip)
+
+    def book(self, model: str, prompt: str, params: Mapping[str, Any] | None = None) -> int | str:
+        """Let something else of the same account, such as the Telegram bot, ask for a generation; return its id.
+
+        Raises KeyError for a model that the sandbox does not offer.
+        """
+        offered, wanted = self.world.models[model], dict(params or {})
+        job = self.world.book(Wanted(model=model, prompt=prompt, params=wanted), offered, offered.price(wanted))
+        self.world.take_tokens(job)
+        return job.id
 
     def fast_forward(self, seconds: float) -> None:
         """Let so many seconds of here pass at once: generations finish and are charged, plan windows open."""

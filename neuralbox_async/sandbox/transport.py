@@ -51,6 +51,7 @@ async def _read(request: httpx.Request) -> Ask:
         path=request.url.path,
         headers=dict(request.headers),
         body=b"".join([part async for part in request.stream]),
+        query=dict(request.url.params) if request.url.query else {},
         scheme=request.url.scheme,
     )
 

@@ -35,13 +35,15 @@ class Connection(enum.Enum):
 class Ask:
     """One HTTP request as the world sees it.
 
-    Header names are lower case. `path` has no query. `scheme` and the Host header decide where result URLs point.
+    Header names are lower case. `path` has no query; `query` has its values. `scheme` and the Host header decide where
+    result URLs point.
     """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(factory=dict[str, str])
     body: bytes = b""
+    query: Mapping[str, str] = field(factory=dict[str, str])
     scheme: str = "https"
 
     @property

@@ -15,6 +15,7 @@ from neuralbox_async.sandbox.calendar import Calendar
 from neuralbox_async.sandbox.catalogue import CATALOGUE, Model
 from neuralbox_async.sandbox.counts import UNANSWERED, Requests
 from neuralbox_async.sandbox.faults import EVERYTHING, Fault, Order, Orders
+from neuralbox_async.sandbox.history import History
 from neuralbox_async.sandbox.plans import PLANS, Plan, Windows
 from neuralbox_async.sandbox.replies import FAMILIES, Family, View
 from neuralbox_async.sandbox.validation import Wanted, read_wanted
@@ -34,12 +35,13 @@ ROUTES = (
     "POST /generate",
     "GET /generate/{id}",
     "GET /balance",
+    "GET /user/history",
     "GET /generations/{name}",
     "GET /thumbnails/{name}",
 )
 """What the world answers; also what a fault can be ordered on."""
 
-_PLAIN_PATHS = {f"{PREFIX}/generate": "/generate", f"{PREFIX}/balance": "/balance"}
+_PLAIN_PATHS = {f"{PREFIX}{path}": path for path in ("/generate", "/balance", "/user/history")}
 _FOLDERS = {
     f"{PREFIX}/generate": "/generate/{id}",
     "/generations": "/generations/{name}",
@@ -71,6 +73,7 @@ class World:
     seed: int = 0
     count_gets: bool = True
     models: Mapping[str, Model] = field(default=CATALOGUE, repr=False)
+    history: History = field(factory=History)
 
     requests: Requests = field(factory=Requests, init=False)
     windows: Windows = field(init=False)
@@ -144,6 +147,9 @@ class World:
                 return self._look(ask, name)
             case "GET /balance":
                 return json_answer(self.family.balance(self.plan, self.account.tokens, self.calendar))
+            case "GET /user/history":
+                newest_first = reversed(self.jobs.values())
+                return json_answer(self.history.page(newest_first, self._view(ask, self.now), self.family, ask.query))
             case _:
                 return _not_found(f"{ask.method} {ask.path}")
 
@@ -157,9 +163,10 @@ class World:
         price = model.price(wanted.params)
         if not self.account.affords(price):
             return error_answer(402, "insufficient_tokens", f"Insufficient tokens: {price} needed")
-        return self._start(ask, self._book(wanted, model, price))
+        return self._start(ask, self.book(wanted, model, price))
 
-    def _book(self, wanted: Wanted, model: Model, price: int) -> Job:
+    def book(self, wanted: Wanted, model: Model, price: int) -> Job:
+        """Accept a job."""
         job = Job(
             id=self.family.identify(len(self.jobs) + 1),
             model=model,
@@ -175,12 +182,18 @@ class World:
 
     def _start(self, ask: Ask, job: Job) -> Answer:
         """Answer at once for a slow model; for the others, when the job is done (its charge cannot be escaped)."""
+        self.take_tokens(job)
         if job.model.slow:
-            self.account.reserve(job)
             return json_answer(self.family.created(job, self._view(ask, self.now)))
-        self.account.charge(job)
         answer = json_answer(self.family.created(job, self._view(ask, job.due)))
         return Fault(delay=job.due - self.now).applied_to(answer)
+
+    def take_tokens(self, job: Job) -> None:
+        """Set a slow job's price aside until it is due; charge any other."""
+        if job.model.slow:
+            self.account.reserve(job)
+        else:
+            self.account.charge(job)
 
     def _look(self, ask: Ask, name: str) -> Answer:
         job = self.jobs.get(name)

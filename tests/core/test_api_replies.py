@@ -11,6 +11,7 @@ import pytest
 from neuralbox_async import Balance, Generation, ResponseError
 from neuralbox_async._core import api
 from neuralbox_async._core.api import Answer
+from neuralbox_async._core.models import HistoryPage
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 STORAGE = "https://storage.neuralbox.top"
@@ -25,6 +26,11 @@ def at(text: str) -> datetime:
 def read(body: bytes, status: int = 200) -> Generation:
     """Read a body as a generation."""
     return api.read(api.generation(7), Answer(status=status, headers={}, body=body))
+
+
+def read_page(body: bytes) -> HistoryPage:
+    """Read a body as a page of the history."""
+    return api.read(api.history(page=1), Answer(status=200, headers={}, body=body))
 
 
 def reply(**fields: Any) -> Generation:
@@ -65,7 +71,7 @@ GENERATIONS: list[tuple[str, dict[str, Any]]] = [
             "tokens_spent": 58,
             "metadata": {"duration": 30},
             "created_at": datetime(2026, 3, 1, 12, tzinfo=UTC),
-            "extra": {"type": "audio"},
+            "category": "audio",
         },
     ),
     (
@@ -311,3 +317,62 @@ def test_a_balance_needs_its_number(value: Any) -> None:
     """A balance without a readable number of tokens is an error, not 0."""
     with pytest.raises(ResponseError, match="no Balance"):
         api.read(api.balance(), Answer(status=200, headers={}, body=json.dumps({"token_balance": value}).encode()))
+
+
+HISTORY = [
+    (
+        "history.a",
+        Generation(
+            id=18491,
+            status="completed",
+            model="dall-e-3",
+            url="https://storage.neuralbox.top/generations/18491.webp",
+            tokens_spent=8,
+            created_at=at("12:02:30"),
+            prompt="A cozy coffee shop",
+            category="image",
+            is_favorited=False,
+            partial=True,
+            extra={"model_name": "DALL-E 3"},
+        ),
+    ),
+    (
+        "history.b",
+        Generation(
+            id="gen_01j9x2img789",
+            status="completed",
+            model="flux-1.1-pro",
+            url="https://storage.neuralbox.top/generations/gen_01j9x2img789.webp",
+            tokens_spent=8,
+            created_at=at("12:02:30"),
+            prompt="Portrait of a CEO in a modern office",
+            category="image",
+            partial=True,
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "entry"), HISTORY, ids=[name for name, _ in HISTORY])
+def test_a_page_of_the_history_is_read(name: str, entry: Generation) -> None:
+    """Each sample of both families comes out as generations that say they are partial."""
+    page = read_page((SAMPLES / f"{name}.json").read_bytes())
+    assert page == HistoryPage(items=(entry,), entries=1, total=142)
+
+
+def test_entries_that_cannot_be_read_are_left_out_and_counted() -> None:
+    """One odd entry must not hide the others, and must not look like the end of the history."""
+    page = read_page(b'{"items": [{"id": 1, "status": "pending"}, {"status": "pending"}, "odd", {"id": 2}]}')
+    assert [each.id for each in page.items] == [1]
+    assert page.entries == 4
+
+
+def test_a_history_without_a_list_is_an_error() -> None:
+    """A reply that is no history must not look like an empty one: absence there is taken for proof."""
+    with pytest.raises(ResponseError, match="history"):
+        read_page(b'{"detail": "moved"}')
+
+
+def test_a_reply_cannot_call_itself_partial() -> None:
+    """`partial` is ours: it says where a generation was read."""
+    assert read(b'{"id": 1, "status": "pending", "partial": true}').partial is False

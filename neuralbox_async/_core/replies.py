@@ -1,0 +1,206 @@
+"""Whatever name and shape a documented reply gives to a fact, here it gets ours; what is missing stays None.
+
+Both families of the documentation are read (contradictions 1 to 4, 26). Unknown fields and values never break reading.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeGuard, TypeVar
+
+from attrs import fields
+from cattrs import Converter
+
+from neuralbox_async._core.models import Balance, Generation, HistoryPage, Id
+
+T = TypeVar("T")
+
+
+def parsed(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a body; None if it is none."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return reply if isinstance(reply, dict) else None
+
+
+def structure(reply: Mapping[str, Any], result: type[T]) -> T:
+    """Make a value of a reply. Raises KeyError, TypeError or ValueError if it lacks what the value needs."""
+    if result is HistoryPage:
+        return _page(reply)  # type: ignore[return-value]
+    return _CONVERTER.structure(_named(reply, result), result)
+
+
+def read_generation(reply: Mapping[str, Any]) -> Generation:
+    """Make a generation of a reply that was kept. Raises as `structure`."""
+    return structure(reply, Generation)
+
+
+def is_id(value: object) -> TypeGuard[Id]:
+    """Say whether a value can be a generation's id."""
+    if isinstance(value, str):
+        return bool(value.strip()) and value.isprintable() and value not in (".", "..")
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def number(value: object) -> float | None:
+    """Return a finite number, also one written as a text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def text(value: object) -> str | None:
+    """Return a text; None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+# Our field: the names it has in replies, the quickstart's first.
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": ("model_slug", "model"),
+    "text": ("result_text", "content"),
+    "url": ("result_url", "url", "output_url"),
+    "tokens_spent": ("tokens_spent", "tokens_used"),
+    "metadata": ("result_metadata",),
+    "category": ("category", "type"),
+    "partial": (),
+}
+# The second family has the facts about a result at the top of the reply.
+_FLAT_METADATA: Final[Mapping[str, str]] = {
+    "duration": "duration",
+    "duration_seconds": "duration",
+    "width": "width",
+    "height": "height",
+}
+
+# For each result: our fields with the names to look for, and all of those names.
+_FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
+    result: {each.name: _NAMES.get(each.name, (each.name,)) for each in fields(result)}
+    for result in (Generation, Balance)
+}
+_KNOWN: Final[Mapping[type, frozenset[str]]] = {
+    result: frozenset(name for names in named.values() for name in names) for result, named in _FIELDS.items()
+}
+# Where a page of the history has its entries: "items" is documented, the others are the field's usual words.
+_ENTRIES: Final = ("items", "data", "generations", "history")
+
+
+def _named(reply: Mapping[str, Any], result: type[Any]) -> dict[str, Any]:
+    """Give a reply the names of our fields; what has no name here goes to `extra`."""
+    named: dict[str, Any] = {}
+    for ours, theirs in _FIELDS[result].items():
+        for name in theirs:
+            value = reply.get(name)
+            if value is not None:
+                named[ours] = value
+                break
+    taken = _KNOWN[result]
+    if result is Generation and "metadata" not in named:
+        named["metadata"] = {ours: reply[theirs] for theirs, ours in _FLAT_METADATA.items() if theirs in reply}
+        taken = taken.union(_FLAT_METADATA)
+    named["raw"] = reply
+    named["extra"] = {name: value for name, value in reply.items() if name not in taken}
+    return named
+
+
+def _page(reply: Mapping[str, Any]) -> HistoryPage:
+    """Read a page of the history; an entry without an id or a status is left out."""
+    entries = next((reply[name] for name in _ENTRIES if isinstance(reply.get(name), list)), None)
+    if entries is None:
+        raise ValueError("no list of entries")
+    items = [_entry(each) for each in entries]
+    return HistoryPage(
+        items=tuple(each for each in items if each is not None),
+        entries=len(entries),
+        total=_whole_number(reply.get("total")),
+    )
+
+
+def _entry(reply: object) -> Generation | None:
+    if not isinstance(reply, dict):
+        return None
+    try:
+        return _CONVERTER.structure({**_named(reply, Generation), "partial": True}, Generation)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _whole_number(value: object) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _date(value: object) -> datetime | None:
+    try:
+        date = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _required_id(value: object) -> Id:
+    if not is_id(value):
+        raise ValueError("not an id")
+    return value
+
+
+def _required_text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a text")
+    return value
+
+
+def _required_whole_number(value: object) -> int:
+    found = _whole_number(value)
+    if found is None:
+        raise ValueError("not a number")
+    return found
+
+
+def _is(kind: object) -> Callable[[Any], bool]:
+    return lambda asked: asked == kind
+
+
+def _reading(reader: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda value, _: reader(value)
+
+
+def _converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    converter.register_structure_hook(str, _reading(_required_text))
+    converter.register_structure_hook(int, _reading(_required_whole_number))
+    converter.register_structure_hook(bool, _reading(bool))
+    readers: Mapping[Any, Callable[[Any], Any]] = {
+        int | str: _required_id,
+        str | None: text,
+        int | None: _whole_number,
+        float | None: number,
+        bool | None: _truth,
+        datetime | None: _date,
+        Mapping[str, Any]: _mapping,
+    }
+    for kind, reader in readers.items():
+        converter.register_structure_hook_func(_is(kind), _reading(reader))
+    return converter
+
+
+_CONVERTER: Final = _converter()
