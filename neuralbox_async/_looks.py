@@ -5,7 +5,7 @@ All who wait for one generation share its looks: whoever's look falls due first 
 looks in the background, so a waiter that is cancelled or fails leaves the next look to the others.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import nullcontext
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -15,7 +15,6 @@ from attrs import define, evolve, field, frozen
 
 from neuralbox_async._core import api
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError
-from neuralbox_async._core.events import Looked
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
@@ -131,11 +130,9 @@ class Looks:
     look_price: float
     poll_interval: float | None
 
-    async def look(self, generation_id: Id, *, deadline: float) -> Generation:
+    def look(self, generation_id: Id, *, deadline: float) -> Awaitable[Generation]:
         """Look once."""
-        generation = await self.http.send(api.generation(generation_id), deadline=deadline)
-        self.http.tell(Looked(generation=generation))
-        return generation
+        return self.http.send(api.generation(generation_id), deadline=deadline)
 
     async def _look_again(self, watch: Watch, deadline: float) -> Generation:
         try:

@@ -25,11 +25,11 @@ from neuralbox_async._core.errors import (
     OutcomeUnknownError,
     RateLimitError,
 )
-from neuralbox_async._core.events import Abandoned, Event, Paused, Requested, Retrying
+from neuralbox_async._core.events import Abandoned, Event, Looked, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.models import Generation, GenerationRequest, HistoryPage, Id
 from neuralbox_async._edge import clock
-from neuralbox_async._edge.log import Observer, tell
+from neuralbox_async._edge.log import Observer, hears_each_request, tell
 from neuralbox_async._edge.slots import Slots
 
 T = TypeVar("T")
@@ -164,7 +164,24 @@ class Http:
             APITimeoutError: the deadline struck, and nothing can have been spent.
             OutcomeUnknownError: a request that pays was sent and its answer is lost.
         """
-        return await self._repeat(call, deadline, lambda: self._attempt(call, deadline, timeout))
+        failures, paid = 0, call.request is not None
+        while True:
+            try:
+                with anyio.CancelScope(deadline=deadline) as scope:
+                    await self.wait_for_window(
+                        call.operation, paid=paid, deadline=deadline, generation_id=call.generation_id
+                    )
+                    gate = self.slots.gate(paid=paid)
+                    await gate.acquire()  # nothing of the request is there yet: many may wait here
+                    try:
+                        return await self._once(call, self.slots.client(), scope, timeout)
+                    finally:
+                        gate.release()
+                raise _timed_out(call)
+            except NeuralBoxError as error:
+                failure = error
+            failures += 1
+            await self._wait_to_retry(call, failure, failures, deadline)
 
     async def fetch(self, url: str, consume: Consume[T], *, generation_id: Id, deadline: float) -> T:
         """Fetch a result file without the key and hand its headers and bytes to `consume`, again from the start if cut.
@@ -172,7 +189,21 @@ class Http:
         Raises ResponseError if the URL, or one it redirects to, is not on a host of results; else as `send`.
         """
         call = api.download(generation_id)
-        return await self._repeat(call, deadline, lambda: self._fetch(call, url, consume, deadline))
+        failures = 0
+        while True:
+            try:
+                with anyio.CancelScope(deadline=deadline):
+                    gate = self.slots.gate(paid=False)
+                    await gate.acquire()
+                    try:
+                        return await self._fetch(call, self.slots.client(), url, consume)
+                    finally:
+                        gate.release()
+                raise _timed_out(call)
+            except NeuralBoxError as error:
+                failure = error
+            failures += 1
+            await self._wait_to_retry(call, failure, failures, deadline)
 
     async def wait_for_window(
         self, operation: str, *, paid: bool, deadline: float, generation_id: Id | None = None
@@ -193,37 +224,25 @@ class Http:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _repeat(self, call: Call[Any], deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
-        failures = 0
-        while True:
-            try:
-                return await attempt()
-            except NeuralBoxError as error:
-                failure = error
-            seconds = retry.seconds_until_retry(
-                call,
-                failure,
-                attempt=failures,
-                max_retries=self.max_retries,
-                jitter=random.random(),  # spreads load, guards nothing
-            )
-            if seconds is None or clock.now() + seconds >= deadline:
-                raise failure
-            failures += 1
-            self.tell(Retrying(operation=call.operation, error=failure, attempt=failures, seconds=seconds))
-            await clock.sleep(seconds)
+    async def _wait_to_retry(self, call: Call[Any], failure: NeuralBoxError, failures: int, deadline: float) -> None:
+        """Wait until a failed call may be repeated; raise its failure if it may not, or not before the deadline."""
+        seconds = retry.seconds_until_retry(
+            call,
+            failure,
+            attempt=failures - 1,
+            max_retries=self.max_retries,
+            jitter=random.random(),  # spreads load, guards nothing
+        )
+        if seconds is None or clock.now() + seconds >= deadline:
+            raise failure
+        self.tell(Retrying(operation=call.operation, error=failure, attempt=failures, seconds=seconds))
+        await clock.sleep(seconds)
 
-    async def _attempt(self, call: Call[T], deadline: float, timeout: float) -> T:
-        paid = call.request is not None
-        with anyio.CancelScope(deadline=deadline) as scope:
-            about = call.generation_id
-            await self.wait_for_window(call.operation, paid=paid, deadline=deadline, generation_id=about)
-            async with self.slots.slot(paid=paid) as client:
-                if call.request is None:
-                    return self._settle(call, await self._exchange(call, client, None, _FREE_TIMEOUTS))
-                scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
-                return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout))
-        raise _timed_out(call)
+    async def _once(self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float) -> T:
+        if call.request is None:
+            return self._settle(call, await self._exchange(call, client, None, _FREE_TIMEOUTS))
+        deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
+        return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout))
 
     async def _pay(self, call: Call[T], request: GenerationRequest, client: httpx.AsyncClient, deadline: float) -> T:
         """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
@@ -295,7 +314,8 @@ class Http:
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self._no_answer(call, error)
         status = came.status if isinstance(came, Answer) else None
-        self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+        if hears_each_request(self.observe):
+            self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
         return came
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -314,6 +334,8 @@ class Http:
                 came = error
             else:
                 self.seen.see(value)
+                if isinstance(value, Generation) and call.request is None and hears_each_request(self.observe):
+                    self.tell(Looked(generation=value))
                 return value
         if isinstance(came, RateLimitError):
             self.rate.pause(came.retry_after, now=clock.now())
@@ -332,19 +354,14 @@ class Http:
 
     # --- result files ------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, call: Call[bytes], url: str, consume: Consume[T], deadline: float) -> T:
-        with anyio.CancelScope(deadline=deadline):
-            async with self.slots.slot(paid=False) as client:
-                for _ in range(MOST_REDIRECTS + 1):
-                    checked_result_url(url, base_url=self.base_url, file_hosts=self.file_hosts)
-                    came = await self._fetch_once(call, client, url, consume)
-                    if not isinstance(came, httpx.URL):
-                        return came
-                    url = str(came)
-            raise APIError(
-                f"download {call.generation_id}: redirected more than {MOST_REDIRECTS} times, at last to {url}."
-            )
-        raise _timed_out(call)
+    async def _fetch(self, call: Call[bytes], client: httpx.AsyncClient, url: str, consume: Consume[T]) -> T:
+        for _ in range(MOST_REDIRECTS + 1):
+            checked_result_url(url, base_url=self.base_url, file_hosts=self.file_hosts)
+            came = await self._fetch_once(call, client, url, consume)
+            if not isinstance(came, httpx.URL):
+                return came
+            url = str(came)
+        raise APIError(f"download {call.generation_id}: redirected more than {MOST_REDIRECTS} times, at last to {url}.")
 
     async def _fetch_once(
         self, call: Call[bytes], client: httpx.AsyncClient, url: str, consume: Consume[T]

@@ -34,6 +34,11 @@ def log(event: Event) -> None:
             _LOGGER.debug("%s: %s in %.3f s", operation, status or "no answer", seconds)
 
 
+def hears_each_request(observe: Observer) -> bool:
+    """Say whether an observer does anything with `Requested` and `Looked`, so that they need not be made for a log."""
+    return observe is not log or _LOGGER.isEnabledFor(logging.DEBUG)
+
+
 def tell(observe: Observer, event: Event) -> None:
     """Hand an event to an observer. What the observer raises is logged and goes no further."""
     try:

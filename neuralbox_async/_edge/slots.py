@@ -9,14 +9,13 @@ import ssl
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
 from anyio.lowlevel import EventLoopToken, current_token
-from attrs import define
+from attrs import define, frozen
 
 from neuralbox_async._core.errors import ClientClosedError, UsageError
 from neuralbox_async._edge import clock
@@ -30,6 +29,16 @@ KEEPALIVE_SECONDS: Final = 55.0
 FRESH_SECONDS: Final = 2.0
 # How long a connection may take to close before it is left to the operating system.
 CLOSE_SECONDS: Final = 1.0
+
+
+class Gate(Protocol):
+    """Lets so many through at once, first come first served; whoever came through lets the next one through."""
+
+    async def acquire(self) -> None:
+        """Wait in line."""
+
+    def release(self) -> None:
+        """Leave."""
 
 
 class Slots:
@@ -47,21 +56,25 @@ class Slots:
         self._own: HttpClient | None = None
         self._loop: EventLoopToken | None = None
         self._closed = False
-        self._gate = self._submissions = anyio.Semaphore(0)  # real ones are made in the event loop
+        self._gate = anyio.Semaphore(0)  # real ones are made in the event loop
+        self._paid_gate = _Gates(first=self._gate, second=self._gate)
 
-    @asynccontextmanager
-    async def slot(self, *, paid: bool) -> AsyncIterator[HttpClient]:
-        """Wait in line for leave to send one request; give the client to send it with.
+    def gate(self, *, paid: bool) -> Gate:
+        """Return the gate to wait at for leave to send one request: first come, first served.
 
         Raises ClientClosedError after `aclose`, and in another event loop than that of the first request.
         """
-        self._open()
-        if not paid:
-            async with self._gate:
-                yield self._open()
-            return
-        async with self._submissions, self._gate:
-            yield self._open()
+        self._check_open()
+        return self._paid_gate if paid else self._gate
+
+    def client(self) -> HttpClient:
+        """Return the client to send with, once through the gate; raises as `gate`, if closed meanwhile."""
+        self._check_open()
+        if self._borrowed is not None:
+            return self._borrowed
+        if self._own is None:
+            self._own = _WithoutCookies(transport=SlotTransport(self._size), timeout=None)
+        return self._own
 
     async def aclose(self) -> None:
         """Close our connections; closing twice is harmless. Raises ClientClosedError in another event loop."""
@@ -77,28 +90,45 @@ class Slots:
             self._loop = loop
             # Fast: no turn of the event loop where nobody waits; the request itself gives others theirs.
             self._gate = anyio.Semaphore(self._size, fast_acquire=True)
-            self._submissions = anyio.Semaphore(max(1, self._size // 2), fast_acquire=True)
+            submissions = anyio.Semaphore(max(1, self._size // 2), fast_acquire=True)
+            self._paid_gate = _Gates(first=submissions, second=self._gate)
         elif self._loop != loop:
             raise ClientClosedError(
                 "This AsyncNeuralBox belongs to another event loop (each asyncio.run starts a new one); "
                 "create and close one client in each, or keep to one loop."
             )
 
-    def _open(self) -> HttpClient:
-        """Return the client to send with; asked again after the wait in line, during which it may have been closed."""
+    def _check_open(self) -> None:
         if self._closed:
             raise ClientClosedError("This AsyncNeuralBox is closed; create a new one and keep it open while in use.")
         self._check_loop()
-        if self._borrowed is not None:
-            return self._borrowed
-        if self._own is None:
-            self._own = _WithoutCookies(transport=SlotTransport(self._size), timeout=None)
-        return self._own
 
     def __del__(self) -> None:
         if getattr(self, "_own", None) is not None:
             message = "an AsyncNeuralBox was not closed; use 'async with AsyncNeuralBox() as nb' or 'await nb.aclose()'"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+
+@frozen(kw_only=True)
+class _Gates:
+    """Two gates, one after the other. It is passed by many at once, and holds nothing for each that waits."""
+
+    first: anyio.Semaphore
+    second: anyio.Semaphore
+
+    async def acquire(self) -> None:
+        """Wait in line."""
+        await self.first.acquire()
+        try:
+            await self.second.acquire()
+        except BaseException:
+            self.first.release()
+            raise
+
+    def release(self) -> None:
+        """Leave."""
+        self.second.release()
+        self.first.release()
 
 
 class _NoCookies(httpx.Cookies):

@@ -16,7 +16,7 @@ from neuralbox_async import (
     Requested,
     Retrying,
 )
-from neuralbox_async._edge.log import log, tell
+from neuralbox_async._edge.log import hears_each_request, log, tell
 
 REQUEST = GenerationRequest("kling-v2.1", "A private prompt", {"secret": "param"})
 GENERATION = Generation(id=18500, status="pending", text="A private result")
@@ -54,6 +54,15 @@ def test_each_event_has_one_line(event: Event, level: int, message: str, caplog:
     log(event)
     assert caplog.record_tuples == [("neuralbox_async", level, message)]
     assert "private" not in caplog.text
+
+
+def test_what_the_log_would_drop_need_not_be_made(caplog: pytest.LogCaptureFixture) -> None:
+    """Each request is told only to an observer of the user's own, or to a log that is open to debug lines."""
+    caplog.set_level(logging.INFO, "neuralbox_async")
+    assert not hears_each_request(log)
+    assert hears_each_request(print)
+    caplog.set_level(logging.DEBUG, "neuralbox_async")
+    assert hears_each_request(log)
 
 
 def test_an_observer_s_mistake_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
