@@ -34,6 +34,9 @@ from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Pau
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
+from neuralbox_async._core.rows import Row as LedgerRow
+from neuralbox_async._core.rows import Summary as LedgerSummary
+from neuralbox_async._edge.ledger import Ledger
 
 __all__ = [
     "APIConnectionError",
@@ -55,7 +58,10 @@ __all__ = [
     "GenerationTimeoutError",
     "InsufficientTokensError",
     "InternalServerError",
+    "Ledger",
     "LedgerError",
+    "LedgerRow",
+    "LedgerSummary",
     "Looked",
     "NeuralBoxError",
     "NotFoundError",

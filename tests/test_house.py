@@ -22,9 +22,11 @@ LAYERS = [
     "_core.addresses _core.replies _core.sse",
     "_core.api",
     "_core.events",
-    "_core.retry _core.pacing _core.limits _core.claims",
-    "_edge.clock _edge.log",
-    "_edge.slots _edge.ledger",
+    "_core.retry _core.pacing _core.limits _core.claims _core.rows",
+    "_edge.clock _edge.log _edge.lock",
+    "_edge.slots _edge.database",
+    "_edge.ledger_table",
+    "_edge.ledger",
     "_edge.http",
     "_edge.files _fan_out _history _looks",
     "_bulk",
@@ -39,7 +41,7 @@ LEVELS = {module: level for level, line in enumerate(LAYERS) for module in line.
 # The only files that may import an outside thing.
 HOMES = {
     "httpx": {"_edge/http.py", "_edge/slots.py", "sandbox/transport.py", "extras/aiohttp.py"},
-    "sqlite3": {"_edge/ledger.py"},
+    "sqlite3": {"_edge/database.py"},
     "time": {"_edge/clock.py"},
     "logging": {"_edge/log.py"},
 }

@@ -1,0 +1,249 @@
+"""The ledger's table: a row changes together with the event that says so, and the id of one is never another's."""
+
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from neuralbox_async._core import rows
+from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
+from neuralbox_async._core.rows import Row, Summary
+from neuralbox_async._edge.database import Database, Migrations
+
+Id = int | str
+
+
+def _first_schema(execute: Callable[[str], object]) -> None:
+    """Make the tables.
+
+    `owner` has every id that was ever a row's, also of attempts that were given up: a row never takes another's.
+    """
+    for statement in (
+        "CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE item (
+            number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, digest TEXT NOT NULL,
+            state TEXT NOT NULL, request TEXT NOT NULL, generation TEXT, error TEXT, path BLOB, sent_at REAL,
+            after_id INTEGER, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
+            began_at REAL NOT NULL, changed_at REAL NOT NULL)""",
+        "CREATE INDEX item_state ON item (state, number)",
+        "CREATE TABLE owner (gen_id NOT NULL PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE event (
+            id INTEGER PRIMARY KEY, number INTEGER NOT NULL, before TEXT, after TEXT NOT NULL, at REAL NOT NULL,
+            gen_id)""",
+        "CREATE INDEX event_number ON event (number)",
+        """CREATE TRIGGER event_is_never_changed BEFORE UPDATE ON event
+            BEGIN SELECT RAISE(ABORT, 'events are only added'); END""",
+        """CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+            WHEN EXISTS (SELECT 1 FROM item WHERE number = old.number)
+            BEGIN SELECT RAISE(ABORT, 'events are only added'); END""",
+    ):
+        execute(statement)
+
+
+MIGRATIONS: Final[Migrations] = (_first_schema,)
+
+_COLUMNS: Final = (
+    "number, key, place, state, request, generation, error, path, sent_at, after_id, submissions, reserved, changed_at"
+)
+
+
+class Table:
+    """The rows of one run; every method runs inside of a transaction of its database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def job(self, name: str) -> str | None:
+        """Return a fact about the whole run."""
+        found = self.database.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def set_job(self, name: str, value: str) -> None:
+        """Keep a fact about the whole run."""
+        self.database.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, value))
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what was remembered about the run."""
+        found = json.loads(self.job("settings") or "{}")
+        return found if isinstance(found, dict) else {}
+
+    def bind(self, origin: str, account: Callable[[bytes], str]) -> None:
+        """Bind a new ledger to an API and an account; raise LedgerError for one that is bound to others."""
+        salt = self.job("salt") or os.urandom(16).hex()
+        ours = {"origin": origin, "account": account(bytes.fromhex(salt))}
+        for name, value in ours.items():
+            theirs = self.job(name)
+            if theirs is not None and theirs != value:
+                seen = f" ({theirs}, not {value})" if name == "origin" else ""
+                raise LedgerError(
+                    f"The ledger {self.database.name} was begun with another {_BOUND[name]}{seen}; "
+                    "go on with that one, or begin a new ledger."
+                )
+        for name, value in {**ours, "salt": salt}.items():
+            if self.job(name) is None:
+                self.set_job(name, value)
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def add(self, row: Row, digest: str, request: str) -> Row:
+        """Add a row (its number is chosen here), or return the one that has its key and asks for the same."""
+        found = self.database.execute("SELECT digest FROM item WHERE key = ?", (row.key,)).fetchone()
+        if found is not None and found[0] != digest:
+            raise UsageError(
+                f"Item {row.key!r} is in the ledger {self.database.name} with another model, prompt or params; "
+                "give the changed request a new key, or begin a new ledger."
+            )
+        if found is None:
+            columns = "key, place, digest, state, request, submissions, began_at, changed_at"
+            values = (row.key, row.index, digest, row.state, request, 0, row.changed_at, row.changed_at)
+            places = ", ".join("?" * len(values))
+            number = self.database.execute(f"INSERT INTO item ({columns}) VALUES ({places})", values).lastrowid  # noqa: S608
+            self._add_event(number, None, row.state, row.changed_at, None)
+        return self.row(row.key)
+
+    def row(self, key: str) -> Row:
+        """Return the row of a key, or raise LedgerError."""
+        found = self.database.execute(f"SELECT {_COLUMNS} FROM item WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        if found is None:
+            raise LedgerError(f"The ledger {self.database.name} has no item {key!r}; check the key.")
+        return self._read(found)
+
+    def rows(self, states: Collection[str], after: int, limit: int) -> list[Row]:
+        """Return rows in these states (in any, if none is named) behind a number, in order."""
+        unknown = set(states).difference(rows.STATES)
+        if unknown:
+            raise UsageError(f"No such state: {', '.join(sorted(unknown))}; there are {', '.join(rows.STATES)}.")
+        within = f"state IN ({', '.join('?' * len(states))}) AND " if states else ""
+        query = f"SELECT {_COLUMNS} FROM item WHERE {within}number > ? ORDER BY number LIMIT ?"  # noqa: S608
+        return [self._read(found) for found in self.database.execute(query, (*states, after, limit))]
+
+    def replace(self, before: Row, after: Row) -> None:
+        """Write a step; LedgerError if the row is not where the step began, or the id is another row's."""
+        gen_id = None if after.generation is None else _stored_id(after.generation.id)
+        owner = None if gen_id is None else self._owner(gen_id)
+        if owner is not None and owner != after.number:
+            raise LedgerError(
+                f"Generation {gen_id} belongs to item {self._key(owner)!r} of the ledger {self.database.name}, "
+                f"so it cannot be that of item {after.key!r}; look for another one."
+            )
+        done = self.database.execute(
+            """UPDATE item SET state = ?, generation = ?, error = ?, path = ?, sent_at = ?, after_id = ?,
+            submissions = ?, reserved = ?, tokens_spent = ?, changed_at = ? WHERE number = ? AND state = ?""",
+            (*_changing(after), before.number, before.state),
+        )
+        if not done.rowcount:
+            now = self.database.execute("SELECT state FROM item WHERE number = ?", (before.number,)).fetchone()
+            raise LedgerError(
+                f"Item {before.key!r} of the ledger {self.database.name} is {now[0] if now else 'gone'}, "
+                f"not {before.state}, so it cannot become {after.state} now; read it again."
+            )
+        if gen_id is not None and owner is None:
+            self.database.execute("INSERT INTO owner VALUES (?, ?)", (gen_id, after.number))
+        self._add_event(after.number, before.state, after.state, after.changed_at, gen_id)
+
+    def replan(self, state: str, at: float) -> int:
+        """Plan every row in a state anew and return how many there were."""
+        self.database.execute(
+            "INSERT INTO event (number, before, after, at) SELECT number, state, ?, ? FROM item WHERE state = ?",
+            (rows.PLANNED, at, state),
+        )
+        return self.database.execute(
+            """UPDATE item SET state = ?, generation = NULL, error = NULL, path = NULL, reserved = NULL,
+            tokens_spent = NULL, changed_at = ? WHERE state = ?""",
+            (rows.PLANNED, at, state),
+        ).rowcount
+
+    def forget(self, row: Row) -> None:
+        """Drop a finished row, but not whose its generation's id is."""
+        self.database.execute("DELETE FROM item WHERE number = ?", (row.number,))
+        self.database.execute("DELETE FROM event WHERE number = ?", (row.number,))
+
+    def owned(self, ids: Collection[Id]) -> set[Id]:
+        """Return those ids that are or were a row's."""
+        return {each for each in ids if self._owner(_stored_id(each)) is not None}
+
+    def highest_id(self) -> int | None:
+        """Return the highest integer id that is or was a row's."""
+        # Every integer sorts before every text.
+        found = self.database.execute("SELECT max(gen_id) FROM owner WHERE gen_id < ''").fetchone()[0]
+        return None if found is None else int(found)
+
+    def summary(self) -> Summary:
+        """Count."""
+        counts = dict.fromkeys(rows.STATES, 0)
+        counts.update(self.database.execute("SELECT state, count(*) FROM item GROUP BY state"))
+        totals = "SELECT total(tokens_spent), total(reserved), min(began_at), max(changed_at) FROM item"
+        spent, reserved, began_at, changed_at = self.database.execute(totals).fetchone()
+        return Summary(
+            counts=counts,
+            tokens_spent=int(spent),
+            tokens_reserved=int(reserved),
+            began_at=began_at,
+            changed_at=changed_at,
+        )
+
+    def _owner(self, gen_id: Id) -> int | None:
+        found = self.database.execute("SELECT number FROM owner WHERE gen_id = ?", (gen_id,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def _key(self, number: int) -> str:
+        found = self.database.execute("SELECT key FROM item WHERE number = ?", (number,)).fetchone()
+        return str(found[0]) if found else f"number {number}"
+
+    def _add_event(self, number: int | None, before: str | None, after: str, at: float, gen_id: Id | None) -> None:
+        self.database.execute(
+            "INSERT INTO event (number, before, after, at, gen_id) VALUES (?, ?, ?, ?, ?)",
+            (number, before, after, at, gen_id),
+        )
+
+    def _read(self, found: Sequence[Any]) -> Row:
+        number, key, index, state, request, generation, error, path, sent_at, after_id, sends, reserved, at = found
+        try:
+            asked = rows.read_request(request)
+            known = None if generation is None else rows.read_generation(generation)
+            return Row(
+                number=number,
+                key=key,
+                index=index,
+                state=state,
+                request=asked,
+                generation=known,
+                error=None if error is None else rows.read_error(error, request=asked, generation=known),
+                path=None if path is None else Path(os.fsdecode(path)),
+                sent_at=sent_at,
+                after_id=after_id,
+                submissions=sends,
+                reserved=reserved,
+                changed_at=at,
+            )
+        except (KeyError, TypeError, ValueError, NeuralBoxError) as unreadable:
+            reason = f"{type(unreadable).__name__}: {unreadable}"
+        raise LedgerError(
+            f"Item {key!r} of the ledger {self.database.name} cannot be read ({reason}); restore a copy of it."
+        )
+
+
+_BOUND: Final[Mapping[str, str]] = {"origin": "base_url", "account": "account's key"}
+
+
+def _stored_id(generation_id: Id) -> Id:
+    if isinstance(generation_id, int) and not -(2**63) <= generation_id < 2**63:
+        return str(generation_id)  # more than an integer of SQLite holds
+    return generation_id
+
+
+def _changing(row: Row) -> tuple[Any, ...]:
+    spent = None if row.generation is None else row.generation.tokens_spent
+    return (
+        row.state,
+        None if row.generation is None else rows.written_generation(row.generation),
+        None if row.error is None else rows.written_error(row.error),
+        None if row.path is None else os.fsencode(row.path),
+        row.sent_at,
+        row.after_id,
+        row.submissions,
+        row.reserved,
+        spent,
+        row.changed_at,
+    )
