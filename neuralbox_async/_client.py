@@ -14,13 +14,14 @@ from attrs import evolve
 from neuralbox_async._bulk import Lent, Outcome, Requests, Run
 from neuralbox_async._core import api
 from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
+from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
-from neuralbox_async._edge.http import HighestId, Http, Key
+from neuralbox_async._edge.http import Http, Key
 from neuralbox_async._edge.log import Observer, log
 from neuralbox_async._edge.slots import HttpClient, Slots
 from neuralbox_async._fan_out import Results
@@ -98,7 +99,7 @@ class AsyncNeuralBox:
             key=Key(checked_key(api_key if api_key is not None else os.environ.get("NEURALBOX_API_KEY"))),
             slots=Slots(max_connections, http_client),
             rate=Rate() if rate is None else rate,
-            seen=HighestId(),
+            known=Known(),
             file_hosts=checked_hosts(file_hosts),
             observe=observe or log,
             max_retries=_count("max_retries", max_retries, least=0),

@@ -143,7 +143,7 @@ def read(call: Call[T], answer: Answer) -> T:
         except (KeyError, TypeError, ValueError):
             pass
         else:
-            return _with_retry_after(found, answer, reply)
+            return _with_headers(found, answer, reply)
     raise ResponseError(
         f"{call.operation}: HTTP {answer.status} came with a body that is no {call.result.__name__} "
         f"({_excerpt(answer.body)}); check that base_url points to the API.",
@@ -153,9 +153,12 @@ def read(call: Call[T], answer: Answer) -> T:
     )
 
 
-def _with_retry_after(found: T, answer: Answer, reply: Mapping[str, Any]) -> T:
+def _with_headers(found: T, answer: Answer, reply: Mapping[str, Any]) -> T:
+    """Add to a value what the answer's headers say."""
     if isinstance(found, Generation) and ("retry-after" in answer.headers or found.retry_after is not None):
         return evolve(found, retry_after=retry_after(answer, reply))
+    if isinstance(found, HistoryPage):
+        return evolve(found, served_at=http_date(answer.headers.get("date", "")))
     return found
 
 

@@ -131,8 +131,10 @@ class HistoryPage:
         items: Its generations, in the service's order; entries that cannot be read are left out.
         entries: How many entries the page had, readable or not; 0 behind the last page.
         total: How many generations the history has in all; None if the reply does not say.
+        served_at: When it was served, in Unix seconds of the service's clock; None if the answer does not say.
     """
 
     items: Sequence[Generation]
     entries: int
     total: int | None = None
+    served_at: float | None = None

@@ -6,17 +6,18 @@ witness: it remembers whether the transport ever pulled it, whatever exception c
 
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
 import httpx
-from attrs import define, frozen
+from attrs import frozen
 
 from neuralbox_async._core import api, retry
 from neuralbox_async._core.addresses import checked_result_url
 from neuralbox_async._core.api import Answer, Call
+from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import (
     APIConnectionError,
     APIError,
@@ -99,18 +100,25 @@ class Witness(httpx.AsyncByteStream):
         return self.body
 
 
-@define
-class HighestId:
-    """The highest integer id seen so far: what a lost answer's id must be above."""
+@frozen(kw_only=True)
+class Trail:
+    """Who writes down what becomes of a POST that pays, so that a crash at any moment leaves a trace.
 
-    value: int | None = None
+    Attributes:
+        sending: Called before each attempt, with the highest id known; the POST leaves when it has returned.
+        settled: Called with what came of each attempt before anything else is awaited: a generation; an
+            OutcomeUnknownError; or another error, which says that nothing was accepted. It must not raise.
+    """
 
-    def see(self, found: object) -> None:
-        """Take in whatever was read."""
-        generations = found.items if isinstance(found, HistoryPage) else [found]
-        ids = [each.id for each in generations if isinstance(each, Generation) and isinstance(each.id, int)]
-        if ids:
-            self.value = max(ids) if self.value is None else max(self.value, *ids)
+    sending: Callable[[int | None], Awaitable[None]]
+    settled: Callable[[object], Awaitable[None]]
+
+
+async def _write_nothing(_: object) -> None:
+    return None
+
+
+NO_TRAIL: Final = Trail(sending=_write_nothing, settled=_write_nothing)
 
 
 @frozen(kw_only=True)
@@ -122,7 +130,7 @@ class Http:
         key: The API key.
         slots: The connections, shared by all views of a client.
         rate: The plan's windows, shared by all views of a client.
-        seen: The highest id, shared by all views of a client.
+        known: What tells this client's own generations apart, shared by all views of a client.
         file_hosts: Hosts besides the service's own from which results may be fetched.
         observe: Who hears of each event.
         max_retries: How often a POST that certainly cost nothing is repeated.
@@ -132,7 +140,7 @@ class Http:
     key: Key
     slots: Slots
     rate: Rate
-    seen: HighestId
+    known: Known
     file_hosts: frozenset[str]
     observe: Observer
     max_retries: int
@@ -154,10 +162,11 @@ class Http:
         """Let the observer hear of an event."""
         tell(self.observe, event)
 
-    async def send(self, call: Call[T], *, deadline: float, timeout: float = math.inf) -> T:
+    async def send(self, call: Call[T], *, deadline: float, timeout: float = math.inf, trail: Trail = NO_TRAIL) -> T:
         """Send a call until it succeeds, cannot succeed, or the deadline (in loop time) leaves no room to try again.
 
         `timeout` is what a POST that pays may take by itself (seconds), when waiting for its turn is not to count.
+        `trail` follows such a POST; what its `sending` raises is raised, and nothing was sent.
 
         Raises:
             APIStatusError, ResponseError, APIConnectionError: what the last answer, or the lack of one, came to.
@@ -174,7 +183,7 @@ class Http:
                     gate = self.slots.gate(paid=paid)
                     await gate.acquire()  # nothing of the request is there yet: many may wait here
                     try:
-                        return await self._once(call, self.slots.client(), scope, timeout)
+                        return await self._once(call, self.slots.client(), scope, timeout, trail)
                     finally:
                         gate.release()
                 raise _timed_out(call)
@@ -238,33 +247,40 @@ class Http:
         self.tell(Retrying(operation=call.operation, error=failure, attempt=failures, seconds=seconds))
         await clock.sleep(seconds)
 
-    async def _once(self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float) -> T:
+    async def _once(
+        self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float, trail: Trail
+    ) -> T:
         if call.request is None:
             return self._settle(call, await self._exchange(call, client, None, _FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
-        return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout))
+        with self.known.sending(call.request):
+            return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout), trail)
 
-    async def _pay(self, call: Call[T], request: GenerationRequest, client: httpx.AsyncClient, deadline: float) -> T:
+    async def _pay(
+        self, call: Call[T], request: GenerationRequest, client: httpx.AsyncClient, deadline: float, trail: Trail
+    ) -> T:
         """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
 
         In a task of its own, since asyncio's `task.cancel()` goes straight through a shield in the same task.
         """
-        witness, after_id = Witness(call.body or b""), self.seen.value
-        came: list[Answer | NeuralBoxError] = []
+        witness, after_id = Witness(call.body or b""), self.known.highest_id
+        outcome: list[T | NeuralBoxError] = []
         finished = anyio.Event()
         scope = anyio.CancelScope(shield=True, deadline=deadline)
 
         async def post() -> None:
+            came: Answer | NeuralBoxError = _timed_out(call)
             with scope:
-                came.append(await self._exchange(call, client, witness, _PAID_TIMEOUTS))
+                try:
+                    await trail.sending(after_id)
+                    came = await self._exchange(call, client, witness, _PAID_TIMEOUTS)
+                except NeuralBoxError as error:
+                    came = error
+            judged = self._judge(call, request, came, witness, after_id)
+            outcome.append(judged)
+            with anyio.CancelScope(shield=True):
+                await trail.settled(judged)
             finished.set()
-
-        def outcome() -> T:
-            try:
-                return self._settle(call, came[0] if came else _timed_out(call))
-            except NeuralBoxError as error:
-                failure = error
-            raise retry.judge(request, failure, pulled=witness.pulled, sent_at=witness.sent_at, after_id=after_id)
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -277,19 +293,33 @@ class Http:
         except BaseException:
             self._report_abandoned(request, witness, outcome)
             raise
-        return outcome()
+        if isinstance(outcome[0], NeuralBoxError):
+            raise outcome[0]
+        return outcome[0]
 
-    def _report_abandoned(self, request: GenerationRequest, witness: Witness, outcome: Callable[[], object]) -> None:
+    def _judge(
+        self,
+        call: Call[T],
+        request: GenerationRequest,
+        came: Answer | NeuralBoxError,
+        witness: Witness,
+        after_id: int | None,
+    ) -> T | NeuralBoxError:
+        """Return what a POST came to: the value, or the error that says whether it may have been paid."""
+        try:
+            return self._settle(call, came)
+        except NeuralBoxError as error:
+            failure = error
+        return retry.judge(request, failure, pulled=witness.pulled, sent_at=witness.sent_at, after_id=after_id)
+
+    def _report_abandoned(self, request: GenerationRequest, witness: Witness, outcome: Sequence[object]) -> None:
         if not witness.pulled:
             return
-        try:
-            found = outcome()
-        except OutcomeUnknownError:
-            found = None
-        except NeuralBoxError:
-            return
-        generation = found if isinstance(found, Generation) else None
-        self.tell(Abandoned(request=request, generation=generation, sent_at=witness.sent_at))
+        for found in outcome:
+            if isinstance(found, Generation):
+                self.tell(Abandoned(request=request, generation=found, sent_at=witness.sent_at))
+            elif isinstance(found, OutcomeUnknownError):
+                self.tell(Abandoned(request=request, generation=None, sent_at=witness.sent_at))
 
     async def _exchange(
         self,
@@ -333,13 +363,23 @@ class Http:
             except NeuralBoxError as error:
                 came = error
             else:
-                self.seen.see(value)
-                if isinstance(value, Generation) and call.request is None and hears_each_request(self.observe):
-                    self.tell(Looked(generation=value))
+                self._notice(call, value)
                 return value
         if isinstance(came, RateLimitError):
             self.rate.pause(came.retry_after, now=clock.now())
         raise came
+
+    def _notice(self, call: Call[Any], value: object) -> None:
+        """Remember which ids there are, and which of them are this client's own."""
+        if isinstance(value, Generation):
+            self.known.see(value.id)
+            if call.request is not None:
+                self.known.own(value.id)
+            elif hears_each_request(self.observe):
+                self.tell(Looked(generation=value))
+        elif isinstance(value, HistoryPage):
+            for each in value.items:
+                self.known.see(each.id)
 
     def _no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
         if isinstance(error, NeuralBoxError):

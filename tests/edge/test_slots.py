@@ -89,9 +89,11 @@ async def test_a_closed_client_says_so() -> None:
 async def test_a_closed_client_closes_its_connections() -> None:
     """The connections that we made are closed with the client."""
     slots = Slots(5, None)
-    async with slots.gate(paid=False):
-        made = slots.client()
-        assert not made.is_closed
+    gate = slots.gate(paid=False)
+    await gate.acquire()
+    made = slots.client()
+    gate.release()
+    assert not made.is_closed
     await slots.aclose()
     await slots.aclose()
     assert made.is_closed
