@@ -19,6 +19,7 @@ from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, 
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.options import check_kinds, checked_count, checked_seconds, refuse
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.http import Http, Key
@@ -90,10 +91,10 @@ class AsyncNeuralBox:
         allow_insecure_http: bool = False,
         observe: Observer | None = None,
     ) -> None:
-        _refuse(budget=budget)
-        _check_kinds(http_client=http_client, pacing=pacing, rate=rate, observe=observe)
+        refuse(budget=budget)
+        check_kinds(_KINDS, http_client=http_client, pacing=pacing, rate=rate, observe=observe)
         address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
-        self._timeout = _positive("timeout", timeout)
+        self._timeout = checked_seconds("timeout", timeout)
         self._http = Http(
             base_url=checked_base_url(address, allow_insecure_http=allow_insecure_http),
             key=Key(checked_key(api_key if api_key is not None else os.environ.get("NEURALBOX_API_KEY"))),
@@ -102,14 +103,14 @@ class AsyncNeuralBox:
             known=Known(),
             file_hosts=checked_hosts(file_hosts),
             observe=observe or log,
-            max_retries=_count("max_retries", max_retries, least=0),
+            max_retries=checked_count("max_retries", max_retries, least=0),
         )
         self._looks = Looks(
             http=self._http,
             pacing=Pacing() if pacing is None else pacing,
             jobs=Jobs(),
-            look_price=_positive("look_price", look_price),
-            poll_interval=None if poll_interval is None else _positive("poll_interval", poll_interval),
+            look_price=checked_seconds("look_price", look_price),
+            poll_interval=None if poll_interval is None else checked_seconds("poll_interval", poll_interval),
         )
         self._closes = True
 
@@ -228,11 +229,11 @@ class AsyncNeuralBox:
             AuthenticationError, InsufficientTokensError, PermissionDeniedError: from the iterator, after the outcomes
                 of all items under way: no further item could succeed.
         """
-        _refuse(ledger=ledger, budget=budget)
+        refuse(ledger=ledger, budget=budget)
         if not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
-        limit = _count("max_concurrency", max_concurrency, least=1)
-        seconds = self._timeout if timeout is None else _positive("timeout", timeout)
+        limit = checked_count("max_concurrency", max_concurrency, least=1)
+        seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         folder = None if download_to is None else files.checked_folder(download_to)
 
         async def may_submit() -> None:
@@ -272,7 +273,7 @@ class AsyncNeuralBox:
         the same account (the website, the Telegram bot) are among them. Each page may take `timeout` seconds (None:
         the client's). Raises APIError if no good answer came.
         """
-        return History(self._http, timeout=self._timeout if timeout is None else _positive("timeout", timeout))
+        return History(self._http, timeout=self._timeout if timeout is None else checked_seconds("timeout", timeout))
 
     @property
     def rate_limit(self) -> RateLimit:
@@ -294,16 +295,16 @@ class AsyncNeuralBox:
         view = object.__new__(type(self))
         http, looks = self._http, self._looks
         if max_retries is not _SAME:
-            http = evolve(http, max_retries=_count("max_retries", max_retries, least=0))
+            http = evolve(http, max_retries=checked_count("max_retries", max_retries, least=0))
         if observe is not _SAME:
             http = evolve(http, observe=observe or log)
         if look_price is not _SAME:
-            looks = evolve(looks, look_price=_positive("look_price", look_price))
+            looks = evolve(looks, look_price=checked_seconds("look_price", look_price))
         if poll_interval is not _SAME:
-            fixed = None if poll_interval is None else _positive("poll_interval", poll_interval)
+            fixed = None if poll_interval is None else checked_seconds("poll_interval", poll_interval)
             looks = evolve(looks, poll_interval=fixed)
         view._http, view._looks = http, evolve(looks, http=http)
-        view._timeout = self._timeout if timeout is _SAME else _positive("timeout", timeout)
+        view._timeout = self._timeout if timeout is _SAME else checked_seconds("timeout", timeout)
         view._closes = False
         return view
 
@@ -329,7 +330,7 @@ class AsyncNeuralBox:
     # --- steps that a single call and a run share --------------------------------------------------------------------
 
     def _deadline(self, timeout: float | None) -> float:
-        return clock.now() + (self._timeout if timeout is None else _positive("timeout", timeout))
+        return clock.now() + (self._timeout if timeout is None else checked_seconds("timeout", timeout))
 
     async def _submit(self, request: GenerationRequest, deadline: float, *, timeout: float = math.inf) -> Generation:
         generation = await self._http.send(api.generate(request), deadline=deadline, timeout=timeout)
@@ -372,27 +373,3 @@ def _raise_if_failed(generation: Generation) -> None:
 
 def _id(generation: Generation | int | str) -> int | str:
     return generation.id if isinstance(generation, Generation) else generation
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UsageError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return value
-
-
-def _count(name: str, value: int, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number of {least} or more, not {value!r}.")
-    return value
-
-
-def _check_kinds(**options: object) -> None:
-    for name, value in options.items():
-        if value is not None and not isinstance(value, _KINDS[name]):
-            raise UsageError(f"{name}= takes a value of the kind {_KINDS[name].__name__}, or None, not {value!r}.")
-
-
-def _refuse(**options: object) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name}= is not available in this version of neuralbox_async; leave it out.")

@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PA
 LAYERS = [
     "_core.models",
     "_core.errors",
-    "_core.addresses _core.replies _core.sse",
+    "_core.addresses _core.options _core.replies _core.sse",
     "_core.api",
     "_core.events",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",

@@ -1,0 +1,37 @@
+"""What is passed to the client is checked here, before anything is sent: an argument that cannot work is a UsageError.
+
+Each check returns the value it was given, names the argument, and says what it takes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from neuralbox_async._core.errors import UsageError
+
+
+def checked_seconds(name: str, value: float) -> float:
+    """Return a number of seconds above 0, or raise UsageError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return value
+
+
+def checked_count(name: str, value: int, *, least: int) -> int:
+    """Return a whole number that is large enough, or raise UsageError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number of {least} or more, not {value!r}.")
+    return value
+
+
+def check_kinds(kinds: Mapping[str, Any], **options: object) -> None:
+    """Raise UsageError if an option is neither None nor of the kind that `kinds` has for it."""
+    for name, value in options.items():
+        if value is not None and not isinstance(value, kinds[name]):
+            raise UsageError(f"{name}= takes a value of the kind {kinds[name].__name__}, or None, not {value!r}.")
+
+
+def refuse(**options: object) -> None:
+    """Raise UsageError if an option is given that comes with a later version."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}= is not available in this version of neuralbox_async; leave it out.")
