@@ -23,7 +23,7 @@ LAYERS = [
     "_core.api",
     "_core.events",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",
-    "_edge.clock _edge.log _edge.lock",
+    "_edge.clock _edge.log _edge.lock plain",
     "_edge.slots _edge.database",
     "_edge.ledger_table",
     "_edge.ledger",
@@ -40,7 +40,7 @@ LEVELS = {module: level for level, line in enumerate(LAYERS) for module in line.
 
 # The only files that may import an outside thing.
 HOMES = {
-    "httpx": {"_edge/http.py", "_edge/slots.py", "sandbox/transport.py", "extras/aiohttp.py"},
+    "httpx": {"_edge/http.py", "_edge/slots.py", "plain.py", "sandbox/transport.py", "extras/aiohttp.py"},
     "sqlite3": {"_edge/database.py"},
     "time": {"_edge/clock.py"},
     "logging": {"_edge/log.py"},

@@ -19,6 +19,7 @@ from attrs import define, frozen
 
 from neuralbox_async._core.errors import ClientClosedError, UsageError
 from neuralbox_async._edge import clock
+from neuralbox_async.plain import PlainClient
 
 HttpClient = httpx.AsyncClient
 
@@ -73,7 +74,7 @@ class Slots:
         if self._borrowed is not None:
             return self._borrowed
         if self._own is None:
-            self._own = _WithoutCookies(transport=SlotTransport(self._size), timeout=None)
+            self._own = PlainClient(SlotTransport(self._size))
         return self._own
 
     async def aclose(self) -> None:
@@ -129,28 +130,6 @@ class _Gates:
         """Leave."""
         self.second.release()
         self.first.release()
-
-
-class _NoCookies(httpx.Cookies):
-    """Takes no cookie and has none."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Leave the cookies of an answer where they are."""
-
-
-class _WithoutCookies(httpx.AsyncClient):
-    """A client that keeps no cookies: the API sets none, and httpx would look for them in every answer."""
-
-    _NONE = _NoCookies()
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """Return no cookies."""
-        return self._NONE
-
-    @cookies.setter
-    def cookies(self, cookies: object) -> None:
-        """Keep none."""
 
 
 @define

@@ -9,19 +9,24 @@ connections idle for 2 s are closed, looks' too, since aiohttp has one limit for
 """
 
 from typing import Final
+from urllib.request import getproxies
 
 import httpx
-from httpx_aiohttp import HttpxAiohttpClient
+from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
+
+from neuralbox_async.plain import PlainClient
 
 # The same as for our own connections: below every common server's keep-alive timeout.
 KEEPALIVE_SECONDS: Final = 2.0
 
 
-def aiohttp_client(max_connections: int = 100) -> HttpxAiohttpClient:
+def aiohttp_client(max_connections: int = 100) -> httpx.AsyncClient:
     """Return an `httpx.AsyncClient` that sends over aiohttp. It is yours to close, after the AsyncNeuralBox.
 
     Args:
         max_connections: Most connections at once; give AsyncNeuralBox the same number.
     """
     limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_SECONDS)
-    return HttpxAiohttpClient(limits=limits, timeout=None)
+    if getproxies():  # httpx chooses among the environment's proxies for each URL
+        return HttpxAiohttpClient(limits=limits, timeout=None)
+    return PlainClient(AiohttpTransport(limits=limits))

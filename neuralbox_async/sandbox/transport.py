@@ -11,12 +11,13 @@ import anyio.lowlevel
 import httpx
 from attrs import define
 
+from neuralbox_async.plain import PlainClient
 from neuralbox_async.sandbox.wire import Answer, Ask, Connection, Service
 
 
 def http_client(sandbox: Service) -> httpx.AsyncClient:
     """Return an httpx client whose every request, to any host, is answered by this sandbox."""
-    return httpx.AsyncClient(transport=SandboxTransport(sandbox))
+    return PlainClient(SandboxTransport(sandbox))
 
 
 class SandboxTransport(httpx.AsyncBaseTransport):

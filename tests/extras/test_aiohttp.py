@@ -106,3 +106,24 @@ async def test_a_429_is_waited_for() -> None:
             await nb.with_options(max_retries=0).submit("gpt-5", "Hello")
         assert (await nb.submit("gpt-5", "Hello")).text
     assert len(sandbox.charges) == 1
+
+
+async def test_the_environment_s_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over our own connections, a proxy that the environment names stands between us and the service."""
+    asked = anyio.Event()
+
+    async def proxy(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            request = await stream.receive()
+            assert request.startswith(b"GET http://api.test/v2/balance HTTP/1.1\r\n")
+            asked.set()
+            await stream.send(b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{"token_balance": 283}')
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}")
+        tasks.start_soon(listener.serve, proxy)
+        async with aiohttp_client() as own:
+            nb = AsyncNeuralBox("nb_test_key", base_url="http://api.test/v2", allow_insecure_http=True, http_client=own)
+            assert (await nb.balance()).token_balance == 283
+        tasks.cancel_scope.cancel()
+    assert asked.is_set()
