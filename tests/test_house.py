@@ -28,6 +28,7 @@ LAYERS = [
     "_edge.ledger_table",
     "_edge.ledger",
     "_edge.http",
+    "_edge.fetch",
     "_edge.files _fan_out _history _looks",
     "_bulk",
     "_client",
@@ -40,7 +41,14 @@ LEVELS = {module: level for level, line in enumerate(LAYERS) for module in line.
 
 # The only files that may import an outside thing.
 HOMES = {
-    "httpx": {"_edge/http.py", "_edge/slots.py", "plain.py", "sandbox/transport.py", "extras/aiohttp.py"},
+    "httpx": {
+        "_edge/fetch.py",
+        "_edge/http.py",
+        "_edge/slots.py",
+        "plain.py",
+        "sandbox/transport.py",
+        "extras/aiohttp.py",
+    },
     "sqlite3": {"_edge/database.py"},
     "time": {"_edge/clock.py"},
     "logging": {"_edge/log.py"},

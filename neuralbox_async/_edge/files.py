@@ -16,6 +16,7 @@ from attrs import frozen
 
 from neuralbox_async._core.errors import APIConnectionError, ResponseError, UsageError
 from neuralbox_async._core.models import Generation
+from neuralbox_async._edge.fetch import fetch
 from neuralbox_async._edge.http import Http
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -96,7 +97,7 @@ async def save(
 ) -> Path:
     """Save the result of a completed generation and return the path of the file.
 
-    Raises ResponseError if the generation has no result; OSError as the disk raises it; else what `Http.fetch` raises.
+    Raises ResponseError if the generation has no result; OSError as the disk raises it; else what `fetch` raises.
     """
     place = _place(to, key or str(generation.id))
     if generation.url is not None:
@@ -104,7 +105,7 @@ async def save(
         async def keep(headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Path:
             return await _write(place, headers, chunks)
 
-        return await http.fetch(generation.url, keep, generation_id=generation.id, deadline=deadline)
+        return await fetch(http, generation.url, keep, generation_id=generation.id, deadline=deadline)
     if generation.text is not None:
         with _Part(place) as part:
             part.write(generation.text.encode("utf-8", "replace"))

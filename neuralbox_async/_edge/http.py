@@ -15,12 +15,10 @@ import httpx
 from attrs import frozen
 
 from neuralbox_async._core import api, retry
-from neuralbox_async._core.addresses import checked_result_url
 from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import (
     APIConnectionError,
-    APIError,
     APITimeoutError,
     NeuralBoxError,
     OutcomeUnknownError,
@@ -34,17 +32,15 @@ from neuralbox_async._edge.log import Observer, hears_each_request, tell
 from neuralbox_async._edge.slots import Slots
 
 T = TypeVar("T")
-Consume = Callable[[Mapping[str, str], AsyncIterator[bytes]], Awaitable[T]]
 
 CONNECT_TIMEOUT: Final = 10.0
 # Calls that cost nothing are repeated when an answer stalls. A POST that pays has no read timeout of its own: text
 # models answer in the POST itself, and giving up on one only manufactures doubt.
 READ_TIMEOUT: Final = 30.0
-_FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
+FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
 _PAID_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
 # How long a cancelled POST may go on to learn the id of what it has probably paid for.
 GRACE_SECONDS: Final = 5.0
-MOST_REDIRECTS: Final = 3
 
 
 class Key:
@@ -186,33 +182,11 @@ class Http:
                         return await self._once(call, self.slots.client(), scope, timeout, trail)
                     finally:
                         gate.release()
-                raise _timed_out(call)
+                raise timed_out(call)
             except NeuralBoxError as error:
                 failure = error
             failures += 1
-            await self._wait_to_retry(call, failure, failures, deadline)
-
-    async def fetch(self, url: str, consume: Consume[T], *, generation_id: Id, deadline: float) -> T:
-        """Fetch a result file without the key and hand its headers and bytes to `consume`, again from the start if cut.
-
-        Raises ResponseError if the URL, or one it redirects to, is not on a host of results; else as `send`.
-        """
-        call = api.download(generation_id)
-        failures = 0
-        while True:
-            try:
-                with anyio.CancelScope(deadline=deadline):
-                    gate = self.slots.gate(paid=False)
-                    await gate.acquire()
-                    try:
-                        return await self._fetch(call, self.slots.client(), url, consume)
-                    finally:
-                        gate.release()
-                raise _timed_out(call)
-            except NeuralBoxError as error:
-                failure = error
-            failures += 1
-            await self._wait_to_retry(call, failure, failures, deadline)
+            await self.wait_to_retry(call, failure, failures, deadline)
 
     async def wait_for_window(
         self, operation: str, *, paid: bool, deadline: float, generation_id: Id | None = None
@@ -233,7 +207,7 @@ class Http:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _wait_to_retry(self, call: Call[Any], failure: NeuralBoxError, failures: int, deadline: float) -> None:
+    async def wait_to_retry(self, call: Call[Any], failure: NeuralBoxError, failures: int, deadline: float) -> None:
         """Wait until a failed call may be repeated; raise its failure if it may not, or not before the deadline."""
         seconds = retry.seconds_until_retry(
             call,
@@ -251,7 +225,7 @@ class Http:
         self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float, trail: Trail
     ) -> T:
         if call.request is None:
-            return self._settle(call, await self._exchange(call, client, None, _FREE_TIMEOUTS))
+            return self._settle(call, await self._exchange(call, client, None, FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
         with self.known.sending(call.request):
             return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout), trail)
@@ -269,7 +243,7 @@ class Http:
         scope = anyio.CancelScope(shield=True, deadline=deadline)
 
         async def post() -> None:
-            came: Answer | NeuralBoxError = _timed_out(call)
+            came: Answer | NeuralBoxError = timed_out(call)
             with scope:
                 try:
                     await trail.sending(after_id)
@@ -342,7 +316,7 @@ class Http:
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
             came = self._answer(error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
-            came = self._no_answer(call, error)
+            came = self.no_answer(call, error)
         status = came.status if isinstance(came, Answer) else None
         if hears_each_request(self.observe):
             self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
@@ -381,7 +355,7 @@ class Http:
             for each in value.items:
                 self.known.see(each.id)
 
-    def _no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
+    def no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
         if isinstance(error, NeuralBoxError):
             return error
         words = self.key.hidden_in_text(f"{type(error).__name__}: {error}")[:300]
@@ -392,46 +366,13 @@ class Http:
             generation_id=call.generation_id,
         )
 
-    # --- result files ------------------------------------------------------------------------------------------------
-
-    async def _fetch(self, call: Call[bytes], client: httpx.AsyncClient, url: str, consume: Consume[T]) -> T:
-        for _ in range(MOST_REDIRECTS + 1):
-            checked_result_url(url, base_url=self.base_url, file_hosts=self.file_hosts)
-            came = await self._fetch_once(call, client, url, consume)
-            if not isinstance(came, httpx.URL):
-                return came
-            url = str(came)
-        raise APIError(f"download {call.generation_id}: redirected more than {MOST_REDIRECTS} times, at last to {url}.")
-
-    async def _fetch_once(
-        self, call: Call[bytes], client: httpx.AsyncClient, url: str, consume: Consume[T]
-    ) -> T | httpx.URL:
-        """Fetch one URL; return what `consume` makes of it, or where it redirects to."""
-        address = httpx.URL(url)
-        headers = {"Host": address.netloc.decode("ascii"), "Accept": "*/*", "Accept-Encoding": "identity"}
-        request = httpx.Request("GET", address, headers=headers, extensions={"timeout": _FREE_TIMEOUTS})
-        try:
-            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
-            try:
-                if response.has_redirect_location:
-                    return address.join(response.headers["location"])
-                if response.is_success:
-                    return await consume(response.headers, response.aiter_bytes())
-                failure: NeuralBoxError = api.status_error(
-                    call, Answer(status=response.status_code, headers=response.headers, body=b"")
-                )
-            finally:
-                await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            failure = self._no_answer(call, error)
-        raise failure
-
 
 # Parsed once for all the looks at a job; a client rarely follows more at once that are due.
 _url: Final = lru_cache(maxsize=1024)(httpx.URL)
 
 
-def _timed_out(call: Call[Any]) -> APITimeoutError:
+def timed_out(call: Call[Any]) -> APITimeoutError:
+    """Say that a call's time is over."""
     return APITimeoutError(
         f"{call.operation}: no answer within the timeout; pass a longer timeout or try again later.",
         retryable=True,
