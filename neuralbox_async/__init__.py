@@ -30,7 +30,7 @@ from neuralbox_async._core.errors import (
     UnprocessableEntityError,
     UsageError,
 )
-from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying
+from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying, Surplus
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
@@ -76,6 +76,7 @@ __all__ = [
     "Requested",
     "ResponseError",
     "Retrying",
+    "Surplus",
     "UnprocessableEntityError",
     "UsageError",
 ]

@@ -29,7 +29,7 @@ LAYERS = [
     "_edge.ledger",
     "_edge.http",
     "_edge.fetch",
-    "_edge.files _fan_out _history _looks",
+    "_edge.files _fan_out _history _looks _reconcile",
     "_bulk",
     "_client",
     "__init__",

@@ -30,12 +30,13 @@ class Known:
 
     Attributes:
         highest_id: The highest integer id it has seen: what a lost answer's id must be above.
-        owned: The ids that answers have named, the latest ones.
+        owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
+            claimed it in the history.
         on_their_way: How many POSTs for a model and a prompt wait for their answer.
     """
 
     highest_id: int | None = None
-    owned: dict[Id, None] = field(factory=dict[Id, None], init=False)
+    owned: dict[Id, str | None] = field(factory=dict[Id, "str | None"], init=False)
     on_their_way: Counter[tuple[str, str]] = field(factory=Counter[tuple[str, str]], init=False)
 
     def see(self, generation_id: Id) -> None:
@@ -43,11 +44,15 @@ class Known:
         if isinstance(generation_id, int) and (self.highest_id is None or generation_id > self.highest_id):
             self.highest_id = generation_id
 
-    def own(self, generation_id: Id) -> None:
+    def own(self, generation_id: Id, *, claimed_by: str | None = None) -> None:
         """Take in which generation a POST has led to."""
         if len(self.owned) >= MOST_REMEMBERED:
             del self.owned[next(iter(self.owned))]
-        self.owned[generation_id] = None
+        self.owned[generation_id] = claimed_by
+
+    def owners(self, others: Iterable[Id]) -> Mapping[Id, str | None]:
+        """Return whose the ids are that belong to somebody; `others` are not this client's."""
+        return {**dict.fromkeys(others), **self.owned}
 
     @contextmanager
     def sending(self, request: GenerationRequest) -> Iterator[None]:
@@ -90,13 +95,11 @@ class Reading:
 
     Attributes:
         entries: Its generations, in the service's order.
-        began_at: When the reading began, in Unix seconds of this machine's clock.
         skew: How many seconds the service's clock is ahead of this machine's.
         whole: Whether the reading went to the history's end.
     """
 
     entries: Sequence[Generation]
-    began_at: float
     skew: float = 0.0
     whole: bool = False
 
@@ -120,26 +123,29 @@ def claim(
     intents: Sequence[Intent],
     reading: Reading,
     *,
-    owned: Container[Id],
+    owned: Mapping[Id, str | None],
     on_their_way: Container[tuple[str, str]],
     settled: Container[str],
 ) -> Claims:
     """Match intents with what the history shows.
 
-    Of requests that are alike each gets one entry, completed ones first, then pending, then failed. As long as there
+    `owned` says whose ids are: None for an answered POST's, else the key of the intent that has claimed it before. Of
+    requests that are alike each gets one entry, completed ones first, then pending, then failed. As long as there
     are more entries than intents nothing is decided, unless all of these intents' keys are in `settled`: their time to
     wait is over. Nothing is decided either while a POST for the same model and prompt is on its way.
     """
+    claimed = {owned[each.id]: each for each in reading.entries if owned.get(each.id) is not None}
+    found: dict[str, Generation] = {key: claimed[key] for each in intents if (key := each.key) in claimed}
     groups: dict[tuple[str, str, str], list[Intent]] = {}
     for intent in intents:
-        groups.setdefault(intent.alike, []).append(intent)
+        if intent.key not in found:
+            groups.setdefault(intent.alike, []).append(intent)
     free = [each for each in reading.entries if each.id not in owned]
     fitting = {
         alike: [each for each in free if any(may_be(intent, each, skew=reading.skew) for intent in group)]
         for alike, group in groups.items()
     }
     contested = Counter(entry.id for entries in fitting.values() for entry in entries)
-    found: dict[str, Generation] = {}
     still_open, surplus = set[str](), list[Generation]()
     for alike, group in groups.items():
         entries, keys = fitting[alike], {each.key for each in group}

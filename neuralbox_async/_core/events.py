@@ -64,4 +64,15 @@ class Abandoned:
     sent_at: float | None = None
 
 
-Event = Requested | Accepted | Looked | Retrying | Paused | Abandoned
+@frozen(kw_only=True)
+class Surplus:
+    """The history shows more generations than were asked for: a POST may have been booked twice.
+
+    They fit a request whose answer was lost, and that has found its own. Something else of your account may have asked
+    for the same; else they are paid for and yours to download.
+    """
+
+    generations: tuple[Generation, ...]
+
+
+Event = Requested | Accepted | Looked | Retrying | Paused | Abandoned | Surplus

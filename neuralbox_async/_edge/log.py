@@ -7,7 +7,7 @@ prompt, no result and no key is ever logged.
 import logging
 from collections.abc import Callable
 
-from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying
+from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying, Surplus
 from neuralbox_async._core.models import Generation
 
 Observer = Callable[[Event], None]
@@ -22,6 +22,9 @@ def log(event: Event) -> None:
             _LOGGER.warning(message, request.model, sent_at)
         case Abandoned(request=request, generation=Generation() as generation):
             _LOGGER.warning("nobody waits any more for generation %s (%s)", generation.id, request.model)
+        case Surplus(generations=generations):
+            ids = ", ".join(str(each.id) for each in generations)
+            _LOGGER.warning("the history has more generations than were asked for, perhaps charged twice: %s", ids)
         case Paused(operation=operation, seconds=seconds):
             _LOGGER.info("%s waits %.1f s for the plan's window to open", operation, seconds)
         case Retrying(operation=operation, attempt=attempt, seconds=seconds, error=error):
