@@ -244,7 +244,7 @@ def read_generation(text: str) -> Generation:
 
 
 # Kept beside the error, as the row's own.
-_ROW_S: Final = ("generation", "request")
+_OF_THE_ROW: Final = ("generation", "request")
 _ERRORS: Final = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NeuralBoxError)
 }
@@ -253,7 +253,7 @@ _ERRORS: Final = {
 def written_error(error: NeuralBoxError) -> str:
     """Write an error's class and fields as JSON; a class that is not of this package counts as its nearest that is."""
     kind = next(each for each in type(error).__mro__ if _ERRORS.get(each.__name__) is each)
-    plain = {each.name: getattr(error, each.name) for each in fields(kind) if each.name not in _ROW_S}
+    plain = {each.name: getattr(error, each.name) for each in fields(kind) if each.name not in _OF_THE_ROW}
     return json.dumps({"class": kind.__name__, **plain}, separators=(",", ":"), default=str)
 
 

@@ -119,9 +119,12 @@ def open_to_read(path: Path, migrations: Migrations) -> Database:
 
 def _make_private(path: Path) -> None:
     # Never opened where it exists: closing would drop the locks that SQLite has on it in this process.
+    if path.exists() and not path.is_file():
+        raise LedgerError(f"{path} is no file, so it cannot be a ledger; name another one.")
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    path.chmod(0o600)  # SQLite makes the files beside it like the file itself
+    if not path.stat().st_size:
+        path.chmod(0o600)  # SQLite makes the files beside it like the file itself
 
 
 def _opened(path: Path, lock: Lock | None, migrations: Migrations) -> Database:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import anyio
 from attrs import define, evolve
 
-from neuralbox_async._core import rows
+from neuralbox_async._core import api, rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import UNKNOWN, Generation, GenerationRequest
 from neuralbox_async._core.rows import Row, Summary
@@ -131,8 +131,8 @@ class LedgerWriter:
         Raises UsageError if its key belongs to another request, or it cannot be written as JSON.
         """
         key = rows.row_key(request, repeat)
-        if not key.isprintable():
-            raise UsageError(f"Item {index} has the key {key!r}; make keys of printable characters.")
+        if "\0" in key or key != key.encode("utf-8", "replace").decode():
+            raise UsageError(f"Item {index} has the key {key!r}, which no file can hold; use letters and digits.")
         at = clock.wall()
         row = Row(number=0, key=key, index=index, state=rows.PLANNED, request=request, changed_at=at)
         digest, text = rows.digest(request), rows.written_request(request)
@@ -168,11 +168,12 @@ class LedgerWriter:
             reserved=reserved,
         )
 
+        step = self._table.step(row, after)
+
         def write() -> Row:
             if self._refused is not None and to == rows.SENDING:
                 raise self._refused
-            self._table.replace(row, after)
-            return after
+            return step()
 
         moved: Row = await self._do(_Step(write, after if generation is not None else None))
         return moved
@@ -241,10 +242,10 @@ class LedgerWriter:
         for step in batch:
             if failure is not None:
                 step.error = failure
-            if step.row is not None:
+            if step.row is not None and failure is not None:
+                self._kept[step.row.number] = step
+            elif step.row is not None and step.error is None:
                 self._kept.pop(step.row.number, None)
-                if failure is not None:
-                    self._kept[step.row.number] = step
             step.settled = True
 
     def _try_the_kept(self) -> None:
@@ -328,13 +329,16 @@ class Ledger:
         if (decision is None) == (adopt is None) or decision not in (None, "resubmit", "drop"):
             raise UsageError(f'Settle item {key!r} with one of "resubmit", "drop" and adopt=….')
         to = {"resubmit": rows.PLANNED, "drop": rows.DROPPED}[decision] if decision else rows.ACCEPTED
-        adopted = None if adopt is None else Generation(id=adopt, status=UNKNOWN)
+        adopted = None
+        if adopt is not None:
+            api.generation(adopt)  # raises for what cannot be an id
+            adopted = Generation(id=adopt, status=UNKNOWN)
         at = clock.wall()
         with self._owned() as table:
             row = table.row(key)
             if row.state == rows.SENDING:  # nobody runs, so nobody learns any more what came of that POST
-                row = _taken(table, row, rows.moved(row, rows.IN_DOUBT, at=at))
-            return _taken(table, row, rows.moved(row, to, at=at, generation=adopted))
+                row = table.step(row, rows.moved(row, rows.IN_DOUBT, at=at))()
+            return table.step(row, rows.moved(row, to, at=at, generation=adopted))()
 
     def retry_failed(self) -> int:
         """Plan every failed item anew for the next run and return how many there were.
@@ -362,8 +366,3 @@ class Ledger:
                 yield Table(database)
         finally:
             database.close()
-
-
-def _taken(table: Table, before: Row, after: Row) -> Row:
-    table.replace(before, after)
-    return after

@@ -24,7 +24,7 @@ def _first_schema(execute: Callable[[str], object]) -> None:
         """CREATE TABLE item (
             number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, digest TEXT NOT NULL,
             state TEXT NOT NULL, request TEXT NOT NULL, generation TEXT, error TEXT, path BLOB, sent_at REAL,
-            after_id INTEGER, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
+            after_id, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
             began_at REAL NOT NULL, changed_at REAL NOT NULL)""",
         "CREATE INDEX item_state ON item (state, number)",
         "CREATE TABLE owner (gen_id NOT NULL PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
@@ -114,12 +114,28 @@ class Table:
         unknown = set(states).difference(rows.STATES)
         if unknown:
             raise UsageError(f"No such state: {', '.join(sorted(unknown))}; there are {', '.join(rows.STATES)}.")
-        within = f"state IN ({', '.join('?' * len(states))}) AND " if states else ""
-        query = f"SELECT {_COLUMNS} FROM item WHERE {within}number > ? ORDER BY number LIMIT ?"  # noqa: S608
-        return [self._read(found) for found in self.database.execute(query, (*states, after, limit))]
+        behind = f"SELECT {_COLUMNS} FROM item WHERE number > ?"  # noqa: S608 - our own names
+        # Each state comes in order from the index; SQLite merges them without sorting.
+        query = " UNION ALL ".join([f"{behind} AND state = ?"] * len(states)) if states else behind
+        values = [value for state in states for value in (after, state)] if states else [after]
+        return [
+            self._read(found) for found in self.database.execute(f"{query} ORDER BY number LIMIT ?", (*values, limit))
+        ]
 
-    def replace(self, before: Row, after: Row) -> None:
-        """Write a step; LedgerError if the row is not where the step began, or the id is another row's."""
+    def step(self, before: Row, after: Row) -> Callable[[], Row]:
+        """Prepare to write a step; what is returned writes it, and returns the row after it.
+
+        That raises LedgerError if the row is not where the step began, or the id is another row's; nothing is written.
+        """
+        values = _changing(after)  # before the transaction: what cannot be written must not harm the others in it
+
+        def write() -> Row:
+            self._write(before, after, values)
+            return after
+
+        return write
+
+    def _write(self, before: Row, after: Row, values: Sequence[Any]) -> None:
         gen_id = None if after.generation is None else _stored_id(after.generation.id)
         owner = None if gen_id is None else self._owner(gen_id)
         if owner is not None and owner != after.number:
@@ -130,7 +146,7 @@ class Table:
         done = self.database.execute(
             """UPDATE item SET state = ?, generation = ?, error = ?, path = ?, sent_at = ?, after_id = ?,
             submissions = ?, reserved = ?, tokens_spent = ?, changed_at = ? WHERE number = ? AND state = ?""",
-            (*_changing(after), before.number, before.state),
+            (*values, before.number, before.state),
         )
         if not done.rowcount:
             now = self.database.execute("SELECT state FROM item WHERE number = ?", (before.number,)).fetchone()
@@ -212,7 +228,7 @@ class Table:
                 error=None if error is None else rows.read_error(error, request=asked, generation=known),
                 path=None if path is None else Path(os.fsdecode(path)),
                 sent_at=sent_at,
-                after_id=after_id,
+                after_id=None if after_id is None else int(after_id),
                 submissions=sends,
                 reserved=reserved,
                 changed_at=at,
@@ -220,30 +236,34 @@ class Table:
         except (KeyError, TypeError, ValueError, NeuralBoxError) as unreadable:
             reason = f"{type(unreadable).__name__}: {unreadable}"
         raise LedgerError(
-            f"Item {key!r} of the ledger {self.database.name} cannot be read ({reason}); restore a copy of it."
+            f"Item {key!r} of the ledger {self.database.name} is damaged ({reason}); restore a copy of it."
         )
 
 
 _BOUND: Final[Mapping[str, str]] = {"origin": "base_url", "account": "account's key"}
 
 
+_LARGEST: Final = 2**63 - 1  # of SQLite's integers
+
+
 def _stored_id(generation_id: Id) -> Id:
-    if isinstance(generation_id, int) and not -(2**63) <= generation_id < 2**63:
-        return str(generation_id)  # more than an integer of SQLite holds
+    if isinstance(generation_id, int) and abs(generation_id) > _LARGEST:
+        return str(generation_id)
     return generation_id
 
 
 def _changing(row: Row) -> tuple[Any, ...]:
     spent = None if row.generation is None else row.generation.tokens_spent
+    after_id = None if row.after_id is None else _stored_id(row.after_id)
     return (
         row.state,
         None if row.generation is None else rows.written_generation(row.generation),
         None if row.error is None else rows.written_error(row.error),
         None if row.path is None else os.fsencode(row.path),
         row.sent_at,
-        row.after_id,
+        after_id,
         row.submissions,
         row.reserved,
-        spent,
+        None if spent is None else min(spent, _LARGEST),
         row.changed_at,
     )
