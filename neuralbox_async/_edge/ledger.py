@@ -115,9 +115,7 @@ class LedgerWriter:
                 raise
             return database
 
-        with anyio.CancelScope(shield=True):
-            database = await (inline if path is None else run)(opened)
-        return cls(database, run)
+        return cls(await (inline if path is None else run)(opened), run)
 
     @property
     def unwritten(self) -> list[tuple[str, Id]]:

@@ -263,21 +263,14 @@ async def test_a_file_never_forgets(path: Path) -> None:
 
 @define
 class Counted:
-    """An executor in a worker thread that counts how often it is asked, and may be held up."""
+    """An executor in a worker thread that counts how often it is asked."""
 
     runs: int = 0
-    hold: threading.Event | None = None
 
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Run it."""
         self.runs += 1
-        hold, self.hold = self.hold, None
-
-        def held() -> T:
-            assert hold is None or hold.wait(30)
-            return work()
-
-        return await anyio.to_thread.run_sync(held)
+        return await anyio.to_thread.run_sync(work)
 
 
 @pytest.mark.anyio
@@ -335,47 +328,51 @@ async def test_who_is_cancelled_still_gets_an_answer(path: Path) -> None:
         assert len(await writer.rows("sending")) == 20
 
 
-@pytest.mark.parametrize("victims", [[0], [1, 2], [0, 1, 2, 3]], ids=["who commits", "who wait", "all"])
+async def sends_of_which_are_cancelled(path: Path, victims: list[int]) -> list[LedgerRow | BaseException]:
+    """Send 8 items at once, cancel some natively while the first is being committed, and return what each got."""
+    database = open_to_write(path, MIGRATIONS)
+    writer = LedgerWriter(database, anyio.to_thread.run_sync)
+    rows = await planned(writer, 8)
+    committing, go_on = threading.Event(), threading.Event()
+
+    def hold(statement: str) -> None:
+        if statement == "COMMIT" and not committing.is_set():
+            committing.set()
+            assert go_on.wait(30)
+
+    database.connection.set_trace_callback(hold)
+    tasks = [asyncio.create_task(writer.move(rows[0], "sending", sent_at=5.0))]
+    await anyio.to_thread.run_sync(committing.wait)
+    tasks += [asyncio.create_task(writer.move(row, "sending", sent_at=5.0)) for row in rows[1:]]
+    await anyio.wait_all_tasks_blocked()
+    for victim in victims:
+        tasks[victim].cancel()
+    await asyncio.wait([tasks[victim] for victim in victims])
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    go_on.set()
+    await writer.aclose()
+    return answers
+
+
+@pytest.mark.parametrize(
+    "victims", [[0], [1, 2], [0, 1, 2, 3], list(range(8))], ids=["who commits", "who wait", "both", "all"]
+)
 def test_a_native_cancellation_harms_no_other(path: Path, victims: list[int]) -> None:
-    """Asyncio's task.cancel() goes through shields: the thread goes on, and the next in turn waits for it."""
-
-    async def main() -> None:
-        run = Counted()
-        async with opened(path, run=run) as writer:
-            rows = await planned(writer, 8)
-            run.hold = hold = threading.Event()
-            tasks = [asyncio.create_task(writer.move(row, "sending", sent_at=5.0)) for row in rows]
-            await asyncio.sleep(0.05)  # all of them have queued; whether the thread has begun makes no difference
-            for victim in victims:
-                tasks[victim].cancel()
-            await asyncio.sleep(0.05)
-            hold.set()
-            answers = await asyncio.gather(*tasks, return_exceptions=True)
-            cancelled = [place for place, answer in enumerate(answers) if isinstance(answer, asyncio.CancelledError)]
-            assert cancelled == victims
-            assert {answer.state for answer in answers if isinstance(answer, LedgerRow)} == {"sending"}
-            assert len(await writer.rows("sending")) == 8
-
-    asyncio.run(main())
+    """Asyncio's task.cancel() goes through shields: the thread goes on, and who is next, or closes, waits for it."""
+    answers = asyncio.run(sends_of_which_are_cancelled(path, victims))
+    cancelled = [place for place, answer in enumerate(answers) if isinstance(answer, asyncio.CancelledError)]
+    assert cancelled == victims
+    assert len([answer for answer in answers if isinstance(answer, LedgerRow)]) == 8 - len(victims)
+    assert list(states(path).values()) == ["sending"] * 8
 
 
-def test_what_only_cancelled_tasks_asked_for_is_carried_out_in_the_end(path: Path) -> None:
-    """Closing writes what is still queued."""
-
-    async def main() -> None:
-        run = Counted()
-        async with opened(path, run=run) as writer:
-            rows = await planned(writer, 4)
-            run.hold = hold = threading.Event()
-            tasks = [asyncio.create_task(writer.move(row, "sending", sent_at=5.0)) for row in rows]
-            await asyncio.sleep(0.05)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            hold.set()
-
-    asyncio.run(main())
-    assert set(states(path).values()) == {"sending"}
+def test_a_commit_waits_for_the_disk(path: Path) -> None:
+    """Each survives a loss of power: WAL, synced at every commit."""
+    database = open_to_write(path, MIGRATIONS)
+    found = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "fullfsync")]
+    database.close()
+    assert found == ["wal", 2, 1]
 
 
 @pytest.mark.anyio
