@@ -1,32 +1,43 @@
-"""Many generations: each request is submitted, waited for and downloaded by itself, and comes out as an `Outcome`.
+"""Many generations: each request lives its own life, written down step by step, and comes out as an `Outcome`.
 
-One bad item never raises. What would fail every further item alike (401, 402, 403, a closed client) ends the run:
-nothing new is begun, what is under way comes out, then the error is raised.
+One bad item never raises. What would fail every further item alike (401, 402, 403, a closed client, a ledger that
+cannot be written) ends the run: nothing new is begun, what is under way comes out, then the error is raised.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+import math
+from collections import Counter, deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from attrs import evolve, frozen
 
+from neuralbox_async._core import rows
 from neuralbox_async._core.errors import (
     AuthenticationError,
     ClientClosedError,
-    GenerationFailedError,
-    GenerationTimeoutError,
     InsufficientTokensError,
     NeuralBoxError,
     OutcomeUnknownError,
     PermissionDeniedError,
-    RateLimitError,
     UsageError,
 )
 from neuralbox_async._core.models import Generation, GenerationRequest
+from neuralbox_async._core.rows import Row
+from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._fan_out import Each, Ending, Results, fan_out
+from neuralbox_async._life import Life, Wishes
+from neuralbox_async._reconcile import Doubts
+from neuralbox_async._steps import Steps
 
 Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
-ENDS_THE_RUN = (AuthenticationError, ClientClosedError, InsufficientTokensError, PermissionDeniedError)
+ENDS_THE_RUN: Final = (
+    AuthenticationError,
+    ClientClosedError,
+    InsufficientTokensError,
+    PermissionDeniedError,
+)
 
 
 @frozen(kw_only=True)
@@ -35,7 +46,7 @@ class Outcome:
 
     Attributes:
         request: The request as given, with its `tag`.
-        key: The request's key.
+        key: The request's key, or one made of what it asks for; None if the request cannot be used.
         index: Its place in the input, from 0.
         generation: The last that is known of its generation; None if none was accepted, or nobody knows.
         error: What went wrong; None if all went well.
@@ -51,120 +62,164 @@ class Outcome:
 
 
 @frozen(kw_only=True)
-class Lent:
-    """What a client lends to a run: the steps of one generation. Deadlines are in loop time.
+class _Item:
+    """One request of a run, numbered; `row` is set if it comes from the ledger alone, `error` if it cannot be used."""
 
-    Attributes:
-        may_submit: Waits, however long, until the plan lets a submission through.
-        may_look: Waits, however long, until the plan lets a look through.
-        closed: Answers for how many seconds in all the plan's window was closed.
-        deadline: Gives the deadline of a step that begins now.
-        submit: Sends the request; waiting for its turn does not count against its time.
-        finish: Waits until the generation is final.
-        save: Downloads the result; None if nobody asked for files.
-        abandon: Hears of each request that may cost tokens and whose outcome nobody took.
-    """
-
-    may_submit: Callable[[], Awaitable[None]]
-    may_look: Callable[[], Awaitable[None]]
-    closed: Callable[[], float]
-    deadline: Callable[[], float]
-    submit: Callable[[GenerationRequest], Awaitable[Generation]]
-    finish: Callable[[Generation, float], Awaitable[Generation]]
-    save: Callable[[Generation, str | None, float], Awaitable[Path]] | None
-    abandon: Callable[[GenerationRequest, Generation | None], None]
+    request: GenerationRequest
+    index: int
+    repeat: int = 0
+    row: Row | None = None
+    error: UsageError | None = None
 
 
 class Run:
-    """One bulk run: numbers the requests, keeps keys apart, and ends early when nothing more can succeed."""
+    """One bulk run: numbers the requests, keeps keys apart, and ends early when nothing more can succeed.
 
-    def __init__(self, requests: Requests, lent: Lent) -> None:
-        self._requests = Each(requests)
-        self._lent = lent
-        self._pulled = 0
+    What an earlier run has begun in the same ledger, and this input does not name, comes last.
+    """
+
+    def __init__(self, requests: Requests, *, steps: Steps, ledger: LedgerWriter, wishes: Wishes) -> None:
+        self._requests: AsyncIterator[GenerationRequest] | None = Each(requests)
+        self._steps = steps
+        self._ledger = ledger
+        self._wishes = wishes
+        self._doubts = Doubts(steps.http, ledger.owned)
+        self._index = -1
         self._keys: set[str] = set()
+        self._repeats = Counter[str]()
+        self._left: deque[Row] = deque()
+        self._last_left = 0
         self._ending = Ending()
         self._hopeless: NeuralBoxError | None = None
 
-    def outcomes(self, *, limit: int) -> AbstractAsyncContextManager[Results[Outcome]]:
+    @asynccontextmanager
+    async def outcomes(self, *, limit: int) -> AsyncIterator[Results[Outcome]]:
         """Run all requests, at most `limit` at once."""
-        return fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken)
+        highest = await self._ledger.highest_id()
+        if highest is not None:
+            self._steps.http.known.see(highest)
+        async with fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results:
+            yield results
 
-    def _untaken(self, outcome: Outcome) -> None:
-        if outcome.generation is not None or isinstance(outcome.error, OutcomeUnknownError):
-            self._lent.abandon(outcome.request, outcome.generation)
+    # --- the input ---------------------------------------------------------------------------------------------------
 
-    def __aiter__(self) -> AsyncIterator[tuple[int, GenerationRequest]]:
+    def __aiter__(self) -> AsyncIterator[_Item]:
         return self
 
-    async def __anext__(self) -> tuple[int, GenerationRequest]:
-        request = await anext(self._requests)
-        self._pulled += 1
-        return self._pulled - 1, request
+    async def __anext__(self) -> _Item:
+        if self._requests is not None:
+            try:
+                return self._item(await anext(self._requests))
+            except StopAsyncIteration:
+                self._requests = None
+        row = await self._next_left_over()
+        return _Item(request=row.request, index=row.index, row=row)
 
-    async def _outcome(self, item: tuple[int, GenerationRequest]) -> Outcome:
-        index, request = item
-        outcome = Outcome(request=request, key=getattr(request, "key", None), index=index)
+    def _item(self, request: GenerationRequest) -> _Item:
+        self._index += 1
         try:
-            self._check(request, index)
-            generation = await self._submitted(request)
-        except NeuralBoxError as error:
-            if isinstance(error, ENDS_THE_RUN):
-                self._hopeless = error
-                self._ending.because(error)
-            return evolve(outcome, error=error)
-        return await self._finished(outcome, generation)
+            repeat = self._checked(request)
+        except UsageError as error:
+            return _Item(request=request, index=self._index, error=error)
+        return _Item(request=request, index=self._index, repeat=repeat)
 
-    def _check(self, request: GenerationRequest, index: int) -> None:
+    def _checked(self, request: GenerationRequest) -> int:
+        """Return which repeat of a request without a key this is; raise UsageError if it cannot be an item."""
+        index, key = self._index, getattr(request, "key", None)
         if not isinstance(request, GenerationRequest):
             raise UsageError(f"Item {index} must be a GenerationRequest, not {type(request).__name__}.")
-        if request.key is None:
-            return
-        if not isinstance(request.key, str) or not request.key.strip():
-            raise UsageError(f"Item {index} has the key {request.key!r}; a key is a text that is not empty.")
-        if request.key in self._keys:
-            raise UsageError(f"Item {index} has the key {request.key!r} of an earlier item; make keys unique in a run.")
-        self._keys.add(request.key)
+        if key is None and not self._ledger.is_kept:
+            return index  # nobody will ever ask for it again
+        if key is None:
+            digest = rows.digest(request)
+            repeat = self._repeats[digest]
+            self._repeats[digest] += 1
+            self._keys.add(rows.row_key(request, repeat))
+            return repeat
+        if not isinstance(key, str) or not key.strip():
+            raise UsageError(f"Item {index} has the key {key!r}; a key is a text that is not empty.")
+        if key in self._keys:
+            raise UsageError(f"Item {index} has the key {key!r} of an earlier item; make keys unique in a run.")
+        self._keys.add(key)
+        return 0
 
-    async def _submitted(self, request: GenerationRequest) -> Generation:
-        """Send the request, again after each closed window."""
+    async def _next_left_over(self) -> Row:
+        """Return the next item that the ledger has begun and the input has not named."""
+        if not self._ledger.is_kept:
+            raise StopAsyncIteration
         while True:
-            await self._lent.may_submit()
-            if self._hopeless is not None:
-                raise evolve(self._hopeless)  # a copy: one error cannot be raised in several tasks
-            try:
-                return await self._lent.submit(request)
-            except RateLimitError:
-                continue  # the whole client is paused until the window opens, so this does not spin
+            while self._left:
+                row = self._left.popleft()
+                if row.key not in self._keys:
+                    return row
+            found = await self._ledger.rows(*self._unfinished, after=self._last_left)
+            if not found:
+                raise StopAsyncIteration
+            self._last_left = found[-1].number
+            self._left.extend(found)
 
-    async def _finished(self, outcome: Outcome, generation: Generation) -> Outcome:
-        outcome = evolve(outcome, generation=generation)
+    @property
+    def _unfinished(self) -> tuple[str, ...]:
+        unsaved = () if self._wishes.folder is None else (rows.COMPLETED,)
+        return (rows.PLANNED, rows.SENDING, rows.IN_DOUBT, rows.ACCEPTED, *unsaved)
+
+    # --- one item ----------------------------------------------------------------------------------------------------
+
+    async def _outcome(self, item: _Item) -> Outcome:
+        outcome = Outcome(request=item.request, key=getattr(item.request, "key", None), index=item.index)
+        if item.error is not None:
+            return evolve(outcome, error=item.error)
         try:
-            generation = await self._final(generation)
-            outcome = evolve(outcome, generation=generation)
-            if self._lent.save is not None:
-                path = await self._lent.save(generation, outcome.key, self._lent.deadline())
-                outcome = evolve(outcome, path=path)
-        except (GenerationFailedError, GenerationTimeoutError) as error:
-            return evolve(outcome, generation=error.generation or generation, error=error)
-        except (NeuralBoxError, OSError) as error:
-            return evolve(outcome, error=error)
-        except BaseException:
-            self._lent.abandon(outcome.request, generation)
-            raise
-        return outcome
+            row = item.row or await self._ledger.add(item.request, index=item.index, repeat=item.repeat)
+            row = evolve(row, request=item.request)  # the caller's own, with a tag that may be no JSON
+        except NeuralBoxError as error:
+            return evolve(outcome, error=self._ends_with(error))
+        return await self._live(outcome, row)
 
-    async def _final(self, generation: Generation) -> Generation:
-        """Wait until the generation is final; its clock stands still while the plan's window is closed."""
-        ends, closed_before = self._lent.deadline(), self._lent.closed()
-        deadline = ends
-        while True:
-            try:
-                return await self._lent.finish(generation, deadline)
-            except GenerationTimeoutError as error:
-                failure = error
-            await self._lent.may_look()
-            later = ends + self._lent.closed() - closed_before
-            if later <= deadline:
-                raise failure
-            deadline, generation = later, failure.generation or generation
+    async def _live(self, outcome: Outcome, row: Row) -> Outcome:
+        life = Life(
+            row,
+            steps=self._steps,
+            ledger=self._ledger,
+            doubts=self._doubts,
+            wishes=self._wishes,
+            may_submit=self._may_submit,
+        )
+        error: NeuralBoxError | OSError | None = None
+        try:
+            await life.live()
+        except NeuralBoxError as failure:
+            error = self._ends_with(failure) if life.row.state == rows.PLANNED else failure
+        except OSError as failure:
+            error = failure
+        except BaseException:
+            self._leave(outcome.request, life.row)
+            raise
+        if not self._ledger.is_kept:
+            await self._ledger.forget(life.row)
+        return evolve(outcome, key=row.key, generation=life.row.generation, error=error, path=life.row.path)
+
+    async def _may_submit(self) -> None:
+        await self._steps.http.wait_for_window("generate", paid=True, deadline=math.inf)
+        if self._hopeless is not None:
+            raise evolve(self._hopeless)  # a copy: one error cannot be raised in several tasks
+
+    def _ends_with(self, error: NeuralBoxError) -> NeuralBoxError:
+        """End the run if an item's error would be every other item's too."""
+        if isinstance(error, ENDS_THE_RUN) or self._ledger.is_broken:
+            self._hopeless = error
+            self._ending.because(error)
+        return error
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def _leave(self, request: GenerationRequest, row: Row) -> None:
+        if not self._ledger.is_kept and (row.generation is not None or row.state == rows.IN_DOUBT):
+            self._steps.abandon(request, row.generation, sent_at=row.sent_at)
+
+    def _untaken(self, outcome: Outcome) -> None:
+        error = outcome.error
+        if self._ledger.is_kept or (outcome.generation is None and not isinstance(error, OutcomeUnknownError)):
+            return
+        sent_at = error.sent_at if isinstance(error, OutcomeUnknownError) else None
+        self._steps.abandon(outcome.request, outcome.generation, sent_at=sent_at)

@@ -3,31 +3,35 @@
 import math
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self
 
+import anyio
 from attrs import evolve
 
-from neuralbox_async._bulk import Lent, Outcome, Requests, Run
-from neuralbox_async._core import api
+from neuralbox_async._bulk import Outcome, Requests, Run
+from neuralbox_async._core import api, rows
 from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
-from neuralbox_async._core.claims import Known
-from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, UsageError
-from neuralbox_async._core.events import Abandoned, Accepted
+from neuralbox_async._core.claims import Intent, Known
+from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
-from neuralbox_async._core.options import check_kinds, checked_count, checked_seconds, refuse
+from neuralbox_async._core.options import check_kinds, checked_count, checked_seconds, checked_wait, refuse
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.http import Http, Key
+from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._edge.log import Observer, log
 from neuralbox_async._edge.slots import HttpClient, Slots
 from neuralbox_async._fan_out import Results
 from neuralbox_async._history import History
+from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Jobs, Looks
+from neuralbox_async._reconcile import Doubts, no_others
+from neuralbox_async._steps import Steps
 
 DEFAULT_TIMEOUT: Final = 600.0
 DEFAULT_LOOK_PRICE: Final = 0.35
@@ -135,13 +139,13 @@ class AsyncNeuralBox:
             GenerationTimeoutError: it is not finished; the error has its id.
         """
         deadline, request = self._deadline(timeout), GenerationRequest(model, prompt, params)
-        accepted = await self._submit(request, deadline)
+        accepted = await self._steps.submit(request, deadline=deadline)
         try:
-            return await self._finish(accepted, deadline)
+            return await self._steps.finish(accepted, deadline=deadline)
         except Exception:
             raise
         except BaseException:  # cancelled: the caller does not know the id
-            self._abandon(request, accepted)
+            self._steps.abandon(request, accepted)
             raise
 
     async def submit(
@@ -151,7 +155,8 @@ class AsyncNeuralBox:
 
         Takes the arguments of `generate` and raises what it raises before the waiting.
         """
-        return await self._submit(GenerationRequest(model, prompt, params), self._deadline(timeout))
+        request = GenerationRequest(model, prompt, params)
+        return await self._steps.submit(request, deadline=self._deadline(timeout))
 
     async def get(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
         """Look at a generation once. Failed generations are returned, not raised.
@@ -172,7 +177,7 @@ class AsyncNeuralBox:
 
         Raises GenerationFailedError if it failed, GenerationTimeoutError if it is not finished in time.
         """
-        return await self._finish(generation, self._deadline(timeout))
+        return await self._steps.finish(generation, deadline=self._deadline(timeout))
 
     async def download(
         self, generation: Generation | int | str, to: str | os.PathLike[str], *, timeout: float | None = None
@@ -195,7 +200,7 @@ class AsyncNeuralBox:
         deadline = self._deadline(timeout)
         if not isinstance(generation, Generation):
             generation = await self._looks.look(_id(generation), deadline=deadline)
-        return await self._save(generation, to, None, deadline)
+        return await self._steps.save(generation, to, key=None, deadline=deadline)
 
     # --- many generations --------------------------------------------------------------------------------------------
 
@@ -204,8 +209,10 @@ class AsyncNeuralBox:
         requests: Requests,
         *,
         max_concurrency: int = 100,
-        ledger: None = None,
+        ledger: str | os.PathLike[str] | None = None,
         budget: None = None,
+        settle: float | None = None,
+        resubmit_absent: bool = False,
         download_to: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> AbstractAsyncContextManager[Results[Outcome]]:
@@ -213,13 +220,21 @@ class AsyncNeuralBox:
 
         Outcomes come as they finish. One bad item never raises: its outcome has `error` set. Requests are pulled only
         when there is room for one, so they may be endless. Leaving the block starts nothing new, gives POSTs under way
-        a grace of 5 s to learn their id (an `Abandoned` event tells it), and cancels the rest.
+        a grace of 5 s to learn their id (the ledger has it, or an `Abandoned` event tells it), and cancels the rest.
+        What became of a POST whose answer was lost is looked for in the history.
 
         Args:
             requests: GenerationRequests, from any sync or async iterable.
             max_concurrency: Most items under way, or finished and not yet taken.
-            ledger: Not available in this version; must be None.
+            ledger: A file that records every step before it is taken. The same call with the same file, in another
+                process, after a crash or a kill, goes on where it was: what is finished comes out as it was, nothing
+                accepted is sent again, and what an earlier input has begun comes out last. Without one, all of this
+                holds as long as the process lives.
             budget: Not available in this version; must be None.
+            settle: Seconds after a POST whose answer was lost that its absence from the history proves that nothing was
+                booked; None: as long as the model may take, and 30 s.
+            resubmit_absent: Send again what that has proved of. Where the history shows it later still, or leaves
+                things out, this pays twice; by default such an item comes out as OutcomeUnknownError.
             download_to: A folder to save results in, named after their key or id.
             timeout: Seconds for each step of an item: its POST, its waiting, its download; None: the client's. Time in
                 which the plan's window is closed does not count.
@@ -228,43 +243,73 @@ class AsyncNeuralBox:
             UsageError: an argument cannot work.
             AuthenticationError, InsufficientTokensError, PermissionDeniedError: from the iterator, after the outcomes
                 of all items under way: no further item could succeed.
+            LedgerError: the ledger is in use, foreign, damaged or of another account; or, from the iterator, it cannot
+                be written any more.
         """
-        refuse(ledger=ledger, budget=budget)
+        refuse(budget=budget)
         if not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = checked_count("max_concurrency", max_concurrency, least=1)
         seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         folder = None if download_to is None else files.checked_folder(download_to)
 
-        async def may_submit() -> None:
-            await self._http.wait_for_window("generate", paid=True, deadline=math.inf)
-
-        async def may_look() -> None:
-            await self._http.wait_for_window("get", paid=False, deadline=math.inf)
-
-        async def save(generation: Generation, key: str | None, deadline: float) -> Path:
-            return await self._save(generation, folder or ".", key, deadline)
-
-        async def submit(request: GenerationRequest) -> Generation:
-            return await self._submit(request, math.inf, timeout=seconds)
-
-        lent = Lent(
-            may_submit=may_submit,
-            may_look=may_look,
-            closed=lambda: self._http.rate.seconds_closed(now=clock.now()),
-            deadline=lambda: clock.now() + seconds,
-            submit=submit,
-            finish=self._finish,
-            save=None if folder is None else save,
-            abandon=self._abandon,
+        wishes = Wishes(
+            seconds=seconds,
+            folder=folder,
+            settle=None if settle is None else checked_wait("settle", settle),
+            absent=rows.PLANNED if resubmit_absent else rows.IN_DOUBT,
         )
-        return Run(requests, lent).outcomes(limit=limit)
+        return self._run(requests, wishes, None if ledger is None else Path(ledger), limit)
+
+    @asynccontextmanager
+    async def _run(
+        self, requests: Requests, wishes: Wishes, path: Path | None, limit: int
+    ) -> AsyncIterator[Results[Outcome]]:
+        http = self._http
+        ledger = await LedgerWriter.open(
+            path, origin=http.base_url, account=http.key.fingerprint, run=clock.run_blocking
+        )
+        try:
+            async with Run(requests, steps=self._steps, ledger=ledger, wishes=wishes).outcomes(limit=limit) as outcomes:
+                yield outcomes
+        finally:
+            await ledger.aclose()
 
     # --- the account -------------------------------------------------------------------------------------------------
 
     async def balance(self, *, timeout: float | None = None) -> Balance:
         """Ask what the account can still spend. Raises APIError if no good answer came within the timeout."""
         return await self._http.send(api.balance(), deadline=self._deadline(timeout))
+
+    async def reconcile(
+        self, error: OutcomeUnknownError, *, settle: float | None = None, timeout: float | None = None
+    ) -> Generation | None:
+        """Look in the history for what became of a POST whose answer was lost.
+
+        It is a generation of the same model and prompt, newer than the POST, and no other answer's. Completed ones are
+        looked at once more, so that nothing is missing. The same error may be reconciled again.
+
+        Args:
+            error: What `generate` or `submit` raised, in this process or another.
+            settle: Seconds after the POST that its absence from the history proves that nothing was booked; None: as
+                long as the model may take, and 30 s. Until then the history is read again and again.
+            timeout: Seconds for the whole call; None: until that is proved, or a generation is found.
+
+        Returns:
+            The generation; None if the history has none: then nothing was booked, as far as a history can tell.
+
+        Raises:
+            OutcomeUnknownError: several requests could own what is there, or the time was not enough.
+            APIError: the history could not be read.
+        """
+        request = error.request
+        if request is None:
+            raise UsageError("reconcile takes an OutcomeUnknownError that generate or submit has raised.")
+        intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
+        settle = None if settle is None else checked_wait("settle", settle)
+        with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):
+            return await self._steps.reconcile(Doubts(self._http, no_others), intent, settle=settle)
+        raise evolve(error)
 
     def history(self, *, timeout: float | None = None) -> AsyncIterator[Generation]:
         """Yield the account's generations, newest first, each once; pages of 100 are asked for as they are needed.
@@ -303,7 +348,8 @@ class AsyncNeuralBox:
         if poll_interval is not _SAME:
             fixed = None if poll_interval is None else checked_seconds("poll_interval", poll_interval)
             looks = evolve(looks, poll_interval=fixed)
-        view._http, view._looks = http, evolve(looks, http=http)
+        looks = evolve(looks, http=http)
+        view._http, view._looks = http, looks
         view._timeout = self._timeout if timeout is _SAME else checked_seconds("timeout", timeout)
         view._closes = False
         return view
@@ -329,46 +375,12 @@ class AsyncNeuralBox:
 
     # --- steps that a single call and a run share --------------------------------------------------------------------
 
+    @property
+    def _steps(self) -> Steps:
+        return Steps(http=self._http, looks=self._looks)
+
     def _deadline(self, timeout: float | None) -> float:
         return clock.now() + (self._timeout if timeout is None else checked_seconds("timeout", timeout))
-
-    async def _submit(self, request: GenerationRequest, deadline: float, *, timeout: float = math.inf) -> Generation:
-        generation = await self._http.send(api.generate(request), deadline=deadline, timeout=timeout)
-        self._looks.jobs.remember(request, generation)
-        self._http.tell(Accepted(request=request, generation=generation))
-        return generation
-
-    def _abandon(self, request: GenerationRequest, generation: Generation | None) -> None:
-        self._http.tell(Abandoned(request=request, generation=generation))
-
-    async def _finish(self, generation: Generation | int | str, deadline: float) -> Generation:
-        final = [look async for look in Following(self._looks, generation, deadline=deadline)][-1]
-        _raise_if_failed(final)
-        return final
-
-    async def _save(self, generation: Generation, to: str | os.PathLike[str], key: str | None, deadline: float) -> Path:
-        _raise_if_failed(generation)
-        if not generation.done:
-            raise UsageError(
-                f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
-                generation_id=generation.id,
-            )
-        try:
-            return await files.save(self._http, generation, to, key=key, deadline=deadline)
-        except NeuralBoxError as error:
-            failure = error
-        # The download costs nothing; what it is of is paid for.
-        raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
-
-
-def _raise_if_failed(generation: Generation) -> None:
-    if generation.failed:
-        reason = generation.error or "the service gives no reason"
-        raise GenerationFailedError(
-            f"Generation {generation.id} failed: {reason}. Nothing was charged; change the prompt or the model.",
-            generation_id=generation.id,
-            generation=generation,
-        )
 
 
 def _id(generation: Generation | int | str) -> int | str:

@@ -116,6 +116,11 @@ class Doubts:
         return evolve(reading, entries=tuple(entries.values()))
 
 
+async def no_others(_: Collection[Id]) -> Collection[Id]:
+    """Know of no owners besides the client itself."""
+    return ()
+
+
 def _still_unknown(intent: Intent) -> OutcomeUnknownError:
     return OutcomeUnknownError(
         f"The history does not tell what became of the request for {intent.request.model}: what it shows could belong "

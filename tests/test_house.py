@@ -30,6 +30,8 @@ LAYERS = [
     "_edge.http",
     "_edge.fetch",
     "_edge.files _fan_out _history _looks _reconcile",
+    "_steps",
+    "_life",
     "_bulk",
     "_client",
     "__init__",

@@ -32,11 +32,13 @@ class Known:
         highest_id: The highest integer id it has seen: what a lost answer's id must be above.
         owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
             claimed it in the history.
+        latest_moment: When the last POST left whose answer was lost, in Unix seconds.
         on_their_way: How many POSTs for a model and a prompt wait for their answer.
     """
 
     highest_id: int | None = None
     owned: dict[Id, str | None] = field(factory=dict[Id, "str | None"], init=False)
+    latest_moment: float = field(default=0.0, init=False)
     on_their_way: Counter[tuple[str, str]] = field(factory=Counter[tuple[str, str]], init=False)
 
     def see(self, generation_id: Id) -> None:
@@ -53,6 +55,11 @@ class Known:
     def owners(self, others: Iterable[Id]) -> Mapping[Id, str | None]:
         """Return whose the ids are that belong to somebody; `others` are not this client's."""
         return {**dict.fromkeys(others), **self.owned}
+
+    def moment(self, sent_at: float) -> float:
+        """Return a time that no other POST left at, a microsecond off if need be: it tells equal POSTs apart."""
+        self.latest_moment = max(sent_at, self.latest_moment + 1e-6)
+        return self.latest_moment
 
     @contextmanager
     def sending(self, request: GenerationRequest) -> Iterator[None]:

@@ -16,6 +16,11 @@ def checked_seconds(name: str, value: float) -> float:
     return value
 
 
+def checked_wait(name: str, value: float) -> float:
+    """Return a number of seconds, 0 or more, or raise UsageError."""
+    return value if value == 0 and not isinstance(value, bool) else checked_seconds(name, value)
+
+
 def checked_count(name: str, value: int, *, least: int) -> int:
     """Return a whole number that is large enough, or raise UsageError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

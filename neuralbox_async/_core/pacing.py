@@ -282,6 +282,10 @@ class Pacing:
         at = next_look(ends, last, look_price)
         return max(0.0, last + min(self.cap, max(self.floor, at - last)) - age)
 
+    def longest_seconds(self, model: str, params: Mapping[str, Any] | None, *, now: float) -> float:
+        """Answer how long a job of this model may take, as far as is known."""
+        return self._of(model, params).points(now)[-1]
+
     def learn(
         self,
         model: str,

@@ -5,7 +5,6 @@ Waiting and deadlines use the event loop's clock, so trio's MockClock or a virtu
 fast as that one, and work that blocks is done at once: such a clock does not wait for threads.
 """
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -40,7 +39,8 @@ def is_virtual() -> bool:
         library = sniffio.current_async_library()
     except sniffio.AsyncLibraryNotFoundError:
         return False
-    shown = sys.modules["trio"].lowlevel.current_clock() if library == "trio" else asyncio.get_running_loop()
+    loaded = sys.modules[library]  # neither is loaded for whoever uses the other
+    shown = loaded.lowlevel.current_clock() if library == "trio" else loaded.get_running_loop()
     return hasattr(shown, "autojump_threshold")
 
 

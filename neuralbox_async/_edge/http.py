@@ -4,6 +4,7 @@ A request that pays is sent again only where the rules of `retry` are certain th
 witness: it remembers whether the transport ever pulled it, whatever exception comes out afterwards.
 """
 
+import hashlib
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -52,6 +53,10 @@ class Key:
     def header(self) -> str:
         """Return the Authorization header."""
         return f"Bearer {self._secret}"
+
+    def fingerprint(self, salt: bytes) -> str:
+        """Return what tells this key from others for whoever has the salt, and says nothing of the key."""
+        return hashlib.pbkdf2_hmac("sha256", self._secret.encode(), salt, 100_000).hex()
 
     def hidden_in(self, body: bytes) -> bytes:
         """Return a body without the key, should the service echo it."""
@@ -265,7 +270,8 @@ class Http:
                     scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
                     raise
         except BaseException:
-            self._report_abandoned(request, witness, outcome)
+            if trail is NO_TRAIL:  # who follows a trail has written it down
+                self._report_abandoned(request, witness, outcome)
             raise
         if isinstance(outcome[0], NeuralBoxError):
             raise outcome[0]
@@ -284,7 +290,8 @@ class Http:
             return self._settle(call, came)
         except NeuralBoxError as error:
             failure = error
-        return retry.judge(request, failure, pulled=witness.pulled, sent_at=witness.sent_at, after_id=after_id)
+        sent_at = self.known.moment(witness.sent_at) if witness.pulled else 0.0
+        return retry.judge(request, failure, pulled=witness.pulled, sent_at=sent_at, after_id=after_id)
 
     def _report_abandoned(self, request: GenerationRequest, witness: Witness, outcome: Sequence[object]) -> None:
         if not witness.pulled:

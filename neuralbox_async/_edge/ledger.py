@@ -118,6 +118,16 @@ class LedgerWriter:
         return cls(await (inline if path is None else run)(opened), run)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it outlasts the process: a file, and not one in memory."""
+        return self._database.path is not None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the disk has refused a write, so that nothing may be sent any more."""
+        return self._refused is not None
+
+    @property
     def unwritten(self) -> list[tuple[str, Id]]:
         """Key and generation's id of what was paid for and could not be written."""
         kept = [step.row for step in self._kept.values() if step.row is not None]
@@ -192,7 +202,7 @@ class LedgerWriter:
         return found
 
     async def forget(self, row: Row) -> None:
-        """Drop a finished row of a ledger in memory, so that an endless run stays flat; whose its id was stays known.
+        """Drop a finished row of a ledger in memory, so that an endless run stays flat.
 
         Raises LedgerError on a file: there, what was paid for is never forgotten.
         """

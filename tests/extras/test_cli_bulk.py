@@ -227,8 +227,9 @@ def test_empty_account_ends_the_run(cli: Any, tmp_path: Path, service: Sandbox) 
 
 
 def test_lost_answer(cli: Any, service: Sandbox, tmp_path: Path) -> None:
-    """A lost answer is exit code 3, and one POST."""
+    """A lost answer that the history cannot tell of is exit code 3, and one POST."""
     service.order(faults.lost())
+    service.order(faults.status(404), on="GET /user/history", times=None)
     ended = cli.run("bulk", write(tmp_path, TEXT))
     (record,) = ended.records
     assert ended.code == 3

@@ -1,0 +1,235 @@
+"""The life of one item of a bulk run: from wherever its row stands, step by step, each on disk before the next begins.
+
+Between two steps the process may be killed, and whoever opens the ledger next goes on from there.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve, frozen
+
+from neuralbox_async._core import rows
+from neuralbox_async._core.claims import Intent
+from neuralbox_async._core.errors import (
+    APIError,
+    APIStatusError,
+    GenerationFailedError,
+    GenerationTimeoutError,
+    LedgerError,
+    NeuralBoxError,
+    OutcomeUnknownError,
+    RateLimitError,
+    UsageError,
+)
+from neuralbox_async._core.models import Generation, Id
+from neuralbox_async._core.rows import Row
+from neuralbox_async._edge import clock
+from neuralbox_async._edge.http import Trail
+from neuralbox_async._edge.ledger import LedgerWriter
+from neuralbox_async._reconcile import Doubts
+from neuralbox_async._steps import Steps
+
+# What the service says of one request alone; any other refusal would meet the next item too, or passes.
+OWN_REFUSALS: Final = frozenset({400, 404, 413, 414, 415, 422, 431})
+
+
+@frozen(kw_only=True)
+class Wishes:
+    """What the items of a run are to come to.
+
+    Attributes:
+        seconds: What each step of an item may take: its POST, its waiting, its download.
+        folder: Where results are saved; None if nobody asked for files.
+        settle: Seconds after a lost POST that its absence from the history proves something; None: by the model.
+        absent: The state of an item whose POST has led to nothing: planned again, or still in doubt.
+    """
+
+    seconds: float
+    folder: Path | None
+    settle: float | None
+    absent: str
+
+
+class Life:
+    """One item on its way; `row` is where it stands.
+
+    `may_submit` waits, however long, until the plan and the run let a submission through; raises what ends the run.
+    """
+
+    def __init__(
+        self,
+        row: Row,
+        *,
+        steps: Steps,
+        ledger: LedgerWriter,
+        doubts: Doubts,
+        wishes: Wishes,
+        may_submit: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.row = row
+        self._steps = steps
+        self._ledger = ledger
+        self._doubts = doubts
+        self._wishes = wishes
+        self._may_submit = may_submit
+        # One accepted in this process has an age that is known; any other is looked at at once.
+        self._subject: Generation | Id | None = None if row.generation is None else row.generation.id
+
+    async def live(self) -> None:
+        """Take all steps that are left; raises what stops the item where it stands."""
+        steps: Mapping[str, Callable[[], Awaitable[bool]]] = {
+            rows.PLANNED: self._submit,
+            rows.SENDING: self._doubt,
+            rows.IN_DOUBT: self._reconcile,
+            rows.ACCEPTED: self._finish,
+            rows.COMPLETED: self._save,
+            rows.SAVED: self._check_file,
+            rows.FAILED: self._tell_why,
+            rows.DROPPED: self._tell_why,
+        }
+        while await steps[self.row.state]():
+            pass
+
+    async def _move(self, to: str, **changes: object) -> bool:
+        self.row = await self._ledger.move(self.row, to, **changes)  # type: ignore[arg-type]
+        return True
+
+    # --- planned, sending --------------------------------------------------------------------------------------------
+
+    async def _submit(self) -> bool:
+        """Send the request, again after each closed window."""
+        while True:
+            await self._may_submit()
+            try:
+                trail = Trail(sending=self._sending, settled=self._settled)
+                seconds = self._wishes.seconds
+                await self._steps.submit(self.row.request, deadline=math.inf, timeout=seconds, trail=trail)
+            except RateLimitError:
+                continue  # the whole client is paused until the window opens, so this does not spin
+            except OutcomeUnknownError:
+                return True  # written down by now
+            except (UsageError, APIStatusError) as error:
+                if isinstance(error, UsageError) or error.status_code in OWN_REFUSALS:
+                    await self._move(rows.FAILED, error=error)
+                raise
+            return True
+
+    async def _sending(self, after_id: int | None) -> None:
+        await self._move(rows.SENDING, sent_at=clock.wall(), after_id=after_id)
+
+    async def _settled(self, came: object) -> None:
+        """Write down what a POST came to; one that cannot be written is known here all the same."""
+        if self.row.state != rows.SENDING:
+            return
+        to, changes = _after_post(came)
+        if isinstance(came, Generation):
+            self._subject = came
+        try:
+            await self._move(to, **changes)
+        except LedgerError as error:
+            if isinstance(came, Generation):  # it is tried again; should that fail too, its id is in the log
+                self._steps.abandon(self.row.request, came)
+            if not self._ledger.is_broken:  # the service answered with what belongs to another item
+                await self._move(rows.FAILED, error=error)
+                return
+            self.row = rows.moved(self.row, to, at=clock.wall(), **changes)  # type: ignore[arg-type]
+
+    async def _doubt(self) -> bool:
+        """Take in that a process died between this row's commit and its answer's."""
+        return await self._move(rows.IN_DOUBT)
+
+    # --- in doubt ----------------------------------------------------------------------------------------------------
+
+    async def _reconcile(self) -> bool:
+        row = self.row
+        key = f"{id(self._ledger)}:{row.key}:{row.submissions}"
+        intent = Intent(key=key, request=row.request, sent_at=row.sent_at or 0.0, after_id=row.after_id)
+        try:
+            found = await self._steps.reconcile(self._doubts, intent, settle=self._wishes.settle)
+        except APIError as error:
+            raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
+        if found is not None:
+            self._subject = found.id
+            return await self._move(rows.ACCEPTED, generation=found)
+        if self._wishes.absent != row.state:
+            return await self._move(self._wishes.absent)
+        raise _in_doubt(
+            row,
+            f"The history shows no generation for item {row.key!r} ({row.request.model}): probably none was booked. It "
+            "is not sent again by itself; run again with resubmit_absent=True, or resolve it by hand.",
+        )
+
+    # --- accepted ----------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> bool:
+        subject = self._subject
+        assert subject is not None  # noqa: S101 - no row is accepted without a generation
+        try:
+            final = await self._final(subject)
+        except GenerationFailedError as error:
+            await self._move(rows.FAILED, generation=error.generation, error=error)
+            raise
+        except GenerationTimeoutError as error:
+            self.row = evolve(self.row, generation=error.generation or self.row.generation)
+            raise
+        return await self._move(rows.COMPLETED, generation=final)
+
+    async def _final(self, subject: Generation | Id) -> Generation:
+        """Wait until the generation is final; its clock stands still while the plan's window is closed."""
+        ends, closed_before = self._deadline(), self._closed()
+        deadline = ends
+        while True:
+            try:
+                return await self._steps.finish(subject, deadline=deadline)
+            except GenerationTimeoutError as error:
+                failure = error
+            await self._steps.http.wait_for_window("get", paid=False, deadline=math.inf)
+            later = ends + self._closed() - closed_before
+            if later <= deadline:
+                raise failure
+            deadline, subject = later, failure.generation or subject
+
+    def _deadline(self) -> float:
+        return clock.now() + self._wishes.seconds
+
+    def _closed(self) -> float:
+        """Answer for how many seconds in all the plan's window was closed."""
+        return self._steps.http.rate.seconds_closed(now=clock.now())
+
+    # --- completed, saved, failed, dropped ---------------------------------------------------------------------------
+
+    async def _save(self) -> bool:
+        folder, generation = self._wishes.folder, self.row.generation
+        if folder is None or generation is None:
+            return False
+        path = await self._steps.save(generation, folder, key=self.row.request.key, deadline=self._deadline())
+        return await self._move(rows.SAVED, path=path)
+
+    async def _check_file(self) -> bool:
+        """Download again what has vanished from the disk."""
+        path = self.row.path
+        if self._wishes.folder is None or path is None or await clock.run_blocking(path.exists):
+            return False
+        return await self._move(rows.COMPLETED)
+
+    async def _tell_why(self) -> bool:
+        if self.row.error is not None:
+            raise evolve(self.row.error)  # a copy: it may be raised again
+        raise UsageError(f"Item {self.row.key!r} was dropped; resubmit it, or leave it out.")
+
+
+def _in_doubt(row: Row, message: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        message, billed="unknown", request=row.request, sent_at=row.sent_at or 0.0, after_id=row.after_id
+    )
+
+
+def _after_post(came: object) -> tuple[str, dict[str, object]]:
+    """Return the state that a POST's outcome leads to, and what to write down with it."""
+    if isinstance(came, Generation):
+        return rows.ACCEPTED, {"generation": came}
+    if isinstance(came, OutcomeUnknownError):
+        return rows.IN_DOUBT, {"error": came}
+    return rows.PLANNED, {"error": came if isinstance(came, NeuralBoxError) else None}

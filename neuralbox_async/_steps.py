@@ -1,0 +1,94 @@
+"""The steps that a single call and a bulk run share: submit, finish, reconcile, save. Deadlines are in loop time."""
+
+import math
+import os
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from neuralbox_async._core import api
+from neuralbox_async._core.claims import Intent
+from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, UsageError
+from neuralbox_async._core.events import Abandoned, Accepted
+from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._edge import clock, files
+from neuralbox_async._edge.http import NO_TRAIL, READ_TIMEOUT, Http, Trail
+from neuralbox_async._looks import Following, Looks
+from neuralbox_async._reconcile import Doubts
+
+
+@frozen(kw_only=True)
+class Steps:
+    """What can be done with one generation.
+
+    Attributes:
+        http: Sends.
+        looks: Looks.
+    """
+
+    http: Http
+    looks: Looks
+
+    async def submit(
+        self, request: GenerationRequest, *, deadline: float, timeout: float = math.inf, trail: Trail = NO_TRAIL
+    ) -> Generation:
+        """Send the one POST that costs tokens; `timeout` is its own, when waiting for its turn is not to count."""
+        generation = await self.http.send(api.generate(request), deadline=deadline, timeout=timeout, trail=trail)
+        self.looks.jobs.remember(request, generation)
+        self.http.tell(Accepted(request=request, generation=generation))
+        return generation
+
+    async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
+        """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""
+        final = [look async for look in Following(self.looks, subject, deadline=deadline)][-1]
+        raise_if_failed(final)
+        return final
+
+    async def reconcile(self, doubts: Doubts, intent: Intent, *, settle: float | None) -> Generation | None:
+        """Return what the history shows that a lost POST has led to; None if it has led to nothing.
+
+        `settle` is how many seconds after the POST its absence proves that; None: as long as the model was known to
+        take, and an answer on top.
+        """
+        request = intent.request
+        if settle is None:
+            longest = self.looks.pacing.longest_seconds(request.model, request.params, now=clock.now())
+            settle = longest + READ_TIMEOUT
+        found = await doubts.settle(intent, settle=settle, deadline=math.inf)
+        if found is not None:
+            self.looks.jobs.remember(request, found)
+        return found
+
+    async def save(
+        self, generation: Generation, to: str | os.PathLike[str], *, key: str | None, deadline: float
+    ) -> Path:
+        """Save the result of a completed generation."""
+        raise_if_failed(generation)
+        if not generation.done:
+            raise UsageError(
+                f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
+                generation_id=generation.id,
+            )
+        try:
+            return await files.save(self.http, generation, to, key=key, deadline=deadline)
+        except NeuralBoxError as error:
+            failure = error
+        # The download costs nothing; what it is of is paid for.
+        raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
+
+    def abandon(
+        self, request: GenerationRequest, generation: Generation | None, *, sent_at: float | None = None
+    ) -> None:
+        """Tell that nobody waits any more for something that may cost tokens."""
+        self.http.tell(Abandoned(request=request, generation=generation, sent_at=sent_at))
+
+
+def raise_if_failed(generation: Generation) -> None:
+    """Raise GenerationFailedError for a failed generation."""
+    if generation.failed:
+        reason = generation.error or "the service gives no reason"
+        raise GenerationFailedError(
+            f"Generation {generation.id} failed: {reason}. Nothing was charged; change the prompt or the model.",
+            generation_id=generation.id,
+            generation=generation,
+        )

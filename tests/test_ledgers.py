@@ -1,0 +1,291 @@
+"""Bulk runs with a ledger, told as stories on the sandbox: whoever runs again goes on where the last one was."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from neuralbox_async import (
+    AsyncNeuralBox,
+    Event,
+    GenerationFailedError,
+    GenerationRequest,
+    InsufficientTokensError,
+    Ledger,
+    LedgerError,
+    NotFoundError,
+    Outcome,
+    OutcomeUnknownError,
+    Surplus,
+    UsageError,
+)
+from neuralbox_async.sandbox import Sandbox, faults
+
+pytestmark = pytest.mark.anyio
+
+CLIPS = [GenerationRequest("luma-ray2-flash", f"clip {number}", key=f"clip-{number}") for number in range(6)]
+
+
+def rich(**options: Any) -> Sandbox:
+    """Return a sandbox with no limits but those asked for."""
+    return Sandbox(**{"plan": "elite", "balance": 1_000_000, **options})
+
+
+async def run(sandbox: Sandbox, requests: Sequence[GenerationRequest], path: Path, **options: Any) -> list[Outcome]:
+    """Take all outcomes of a run by a client of its own, in the input's order."""
+    async with sandbox.client() as nb, nb.generate_many(requests, ledger=path, **options) as outcomes:
+        return sorted([outcome async for outcome in outcomes], key=lambda outcome: outcome.index)
+
+
+async def leave_after(sandbox: Sandbox, seconds: float, path: Path, **options: Any) -> None:
+    """Begin a run and leave it."""
+    async with sandbox.client() as nb, nb.generate_many(CLIPS, ledger=path, **options):
+        await anyio.sleep(seconds)
+
+
+async def test_the_same_run_again_costs_nothing_and_gives_the_same(tmp_path: Path) -> None:
+    """What is finished comes out as it was, from the ledger alone."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    first = await run(sandbox, CLIPS, path, download_to=tmp_path)
+    asked = sandbox.requests.total
+    again = await run(sandbox, CLIPS, path, download_to=tmp_path)
+    assert [(each.key, each.path, each.error) for each in again] == [(each.key, each.path, None) for each in first]
+    assert [each.generation and each.generation.url for each in again] == [
+        each.generation and each.generation.url for each in first
+    ]
+    assert sandbox.requests.total == asked
+    assert len(sandbox.charges) == len(CLIPS)
+
+
+async def test_a_run_that_was_left_goes_on(tmp_path: Path) -> None:
+    """What was accepted is looked at, what was not begun is sent: six charges in two runs."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    await leave_after(sandbox, 3, path, max_concurrency=3)
+    with Ledger(path) as ledger:
+        assert ledger.summary().counts["accepted"] == 3
+    outcomes = await run(sandbox, CLIPS, path)
+    assert [each.error for each in outcomes] == [None] * 6
+    assert sandbox.booked == len(sandbox.charges) == 6
+
+
+async def test_what_the_input_does_not_name_again_comes_last(tmp_path: Path) -> None:
+    """Nothing that an earlier input has begun is forgotten, and its tag comes from the ledger."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    asked = [GenerationRequest("kling-v2.1", "old", tag={"line": 7})]
+    async with sandbox.client() as nb, nb.generate_many(asked, ledger=path):
+        await anyio.sleep(1)
+    async with sandbox.client() as nb, nb.generate_many([], ledger=path) as outcomes:
+        (outcome,) = [each async for each in outcomes]
+    assert (outcome.request.prompt, outcome.request.tag, outcome.error) == ("old", {"line": 7}, None)
+    assert outcome.generation is not None
+    assert sandbox.booked == 1
+
+
+async def test_equal_requests_without_keys_are_told_apart_by_their_order(tmp_path: Path) -> None:
+    """Three times the same prompt are three generations, in the second run too."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    same = [GenerationRequest("gpt-5-nano", "A haiku")] * 3
+    first = await run(sandbox, same, path)
+    again = await run(sandbox, [*same, same[0]], path)
+    assert len({each.key for each in again}) == 4
+    assert [each.key for each in again[:3]] == [each.key for each in first]
+    assert len(sandbox.charges) == 4
+
+
+async def test_a_changed_request_under_an_old_key_is_an_error(tmp_path: Path) -> None:
+    """An answer to another question must not be taken for this one's."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    await run(sandbox, CLIPS[:1], path)
+    (outcome,) = await run(sandbox, [GenerationRequest("luma-ray2-flash", "another", key="clip-0")], path)
+    assert isinstance(outcome.error, UsageError)
+    assert "clip-0" in str(outcome.error)
+    assert sandbox.booked == 1
+
+
+async def test_a_lost_answer_is_found_in_the_history(tmp_path: Path) -> None:
+    """The run reconciles by itself: one POST, one charge, and the result."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.lost(), times=3)
+    outcomes = await run(sandbox, CLIPS, path)
+    assert [each.error for each in outcomes] == [None] * 6
+    assert [each.generation and each.generation.prompt for each in outcomes] == [None] * 6
+    assert sandbox.requests.posts == sandbox.booked == len(sandbox.charges) == 6
+
+
+@pytest.mark.parametrize("lag", [0.0, 40.0, 200.0])
+async def test_a_history_that_lags_is_waited_for(tmp_path: Path, lag: float) -> None:
+    """Absence proves nothing before `settle` is over."""
+    sandbox, path = rich(history_lag=lag), tmp_path / "run.db"
+    sandbox.order(faults.lost())
+    (outcome, *_) = await run(sandbox, CLIPS, path, settle=300)
+    assert outcome.error is None
+    assert sandbox.booked == len(sandbox.charges) == 6
+
+
+async def test_what_was_never_booked_stays_in_doubt_by_default(tmp_path: Path) -> None:
+    """The history is silent: the item says so honestly, in every run, and is not sent again."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.cut())
+    for _ in range(2):
+        (outcome, *others) = await run(sandbox, CLIPS, path)
+        assert isinstance(outcome.error, OutcomeUnknownError)
+        assert outcome.error.billed == "unknown"
+        assert [each.error for each in others] == [None] * 5
+    assert sandbox.requests.posts == 6
+
+
+async def test_what_was_never_booked_is_sent_again_if_asked_to(tmp_path: Path) -> None:
+    """With `resubmit_absent` everything gets done, and is charged once."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.cut(), times=2)
+    outcomes = await run(sandbox, CLIPS, path, resubmit_absent=True)
+    assert [each.error for each in outcomes] == [None] * 6
+    assert (sandbox.requests.posts, len(sandbox.charges)) == (8, 6)
+
+
+async def test_a_duplicate_of_the_infrastructure_is_told(tmp_path: Path) -> None:
+    """Two were booked for one POST whose answer was lost: one is taken, the other is reported."""
+    told: list[Event] = []
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.Fault(books=2, connection=faults.lost().connection))
+    async with sandbox.client(observe=told.append) as nb, nb.generate_many(CLIPS[:1], ledger=path) as outcomes:
+        (outcome,) = [each async for each in outcomes]
+    assert outcome.error is None
+    (surplus,) = [event for event in told if isinstance(event, Surplus)]
+    assert outcome.generation is not None
+    assert {each.id for each in surplus.generations} | {outcome.generation.id} == {18500, 18501}
+
+
+async def test_a_foreign_twin_from_before_is_not_taken(tmp_path: Path) -> None:
+    """Somebody of the same account asked for the same earlier: its id is below the floor."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    foreign = sandbox.book("luma-ray2-flash", "clip 0")
+    async with sandbox.client() as nb:
+        await nb.balance()
+        sandbox.fast_forward(60)
+        sandbox.order(faults.cut())
+        async with nb.generate_many(CLIPS[:1], ledger=path) as outcomes:
+            (outcome,) = [each async for each in outcomes]
+    assert isinstance(outcome.error, OutcomeUnknownError)
+    assert outcome.generation is None
+    assert foreign == 18500
+
+
+async def test_an_empty_balance_pauses_the_run_and_leaves_the_rest_planned(tmp_path: Path) -> None:
+    """Top up and run again: nothing is paid twice, and nothing is lost."""
+    sandbox, path = Sandbox(plan="elite", balance=40), tmp_path / "run.db"
+    with pytest.raises(InsufficientTokensError):
+        await run(sandbox, CLIPS, path, max_concurrency=1)
+    with Ledger(path) as ledger:
+        paid = len(sandbox.charges)
+        assert 0 < paid == ledger.summary().counts["completed"] < 6
+    sandbox.world.account.tokens += 1000
+    outcomes = await run(sandbox, CLIPS, path)
+    assert [each.error for each in outcomes] == [None] * 6
+    assert len(sandbox.charges) == 6
+
+
+async def test_failures_are_reported_again_and_not_repeated(tmp_path: Path) -> None:
+    """What failed or was refused is final until somebody says otherwise."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    requests = [GenerationRequest("kling-v2.1", "forbidden"), GenerationRequest("no-such-model", "x")]
+    for _ in range(2):
+        failed, refused = await run(sandbox, requests, path)
+        assert isinstance(failed.error, GenerationFailedError)
+        assert failed.generation is not None
+        assert isinstance(refused.error, NotFoundError)
+    assert sandbox.requests.posts == 2
+    with Ledger(path) as ledger:
+        assert ledger.retry_failed() == 2
+    await run(sandbox, requests, path)
+    assert sandbox.requests.posts == 4
+
+
+async def test_a_file_that_vanished_is_downloaded_again(tmp_path: Path) -> None:
+    """Downloads are part of the promise."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    (outcome,) = await run(sandbox, CLIPS[:1], path, download_to=tmp_path)
+    assert outcome.path is not None
+    outcome.path.unlink()
+    (again,) = await run(sandbox, CLIPS[:1], path, download_to=tmp_path)
+    assert again.path is not None
+    assert again.path.exists()
+    assert sandbox.booked == 1
+
+
+async def test_another_account_s_ledger_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """Its ids would mean nothing there."""
+    path = tmp_path / "run.db"
+    await run(rich(), CLIPS[:1], path)
+    other = rich(key="nb_sandbox_another_key_of_somebody_else_entirely")
+    with pytest.raises(LedgerError, match="account"):
+        await run(other, CLIPS, path)
+    assert other.requests.total == 0
+
+
+async def test_two_runs_on_one_ledger_at_once_are_refused(tmp_path: Path) -> None:
+    """One owner at a time."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    async with sandbox.client() as nb, nb.generate_many(CLIPS, ledger=path):
+        with pytest.raises(LedgerError, match="use"):
+            await run(sandbox, CLIPS, path)
+
+
+async def lost(nb: AsyncNeuralBox, prompt: str = "A flower") -> OutcomeUnknownError:
+    """Submit a request whose answer gets lost."""
+    with pytest.raises(OutcomeUnknownError) as caught:
+        await nb.submit("kling-v2.1", prompt)
+    return caught.value
+
+
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_a_single_lost_answer_can_be_reconciled(family: str) -> None:
+    """The history shows it; asking twice gives the same."""
+    sandbox = rich(family=family)
+    sandbox.order(faults.lost())
+    async with sandbox.client() as nb:
+        await nb.balance()
+        error = await lost(nb)
+        found, again = [await nb.reconcile(error) for _ in range(2)]
+        assert found is not None
+        assert again is not None
+        assert found.id == again.id == next(iter(sandbox.world.jobs.values())).id
+        assert (await nb.wait(found)).url is not None
+    assert sandbox.booked == 1
+
+
+async def test_two_lost_twins_are_two_generations() -> None:
+    """Equal requests get one entry each, also when they are reconciled one after the other."""
+    sandbox = rich()
+    sandbox.order(faults.lost(), times=2)
+    async with sandbox.client() as nb:
+        errors = [await lost(nb), await lost(nb)]
+        found = [await nb.reconcile(error) for error in errors]
+    assert {each.id for each in found if each} == {18500, 18501}
+
+
+async def test_an_answered_twin_is_never_taken() -> None:
+    """The generation of another answer of ours is ours, and not the lost one."""
+    sandbox = rich()
+    sandbox.order(faults.cut())
+    async with sandbox.client() as nb:
+        error = await lost(nb)
+        answered = await nb.submit("kling-v2.1", "A flower")
+        assert answered.id == 18500
+        assert await nb.reconcile(error) is None
+
+
+async def test_absence_takes_time_to_prove() -> None:
+    """Before `settle` is over nobody knows, and a timeout says just that."""
+    sandbox = rich(history_lag=math.inf)
+    sandbox.order(faults.lost())
+    async with sandbox.client() as nb:
+        error = await lost(nb)
+        with pytest.raises(OutcomeUnknownError):
+            await nb.reconcile(error, timeout=10)
+        began = anyio.current_time()
+        assert await nb.reconcile(error, settle=100) is None
+        assert anyio.current_time() - began > 80
