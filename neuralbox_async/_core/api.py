@@ -208,6 +208,8 @@ def retry_after(answer: Answer, reply: Mapping[str, Any]) -> float | None:
         seconds = replies.number(value)
         if seconds is not None and seconds >= 0:
             return seconds
+    if not header:
+        return None
     then, now = http_date(header), http_date(answer.headers.get("date", ""))
     return max(0.0, then - now) if then is not None and now is not None else None
 

@@ -38,8 +38,10 @@ CONNECT_TIMEOUT: Final = 10.0
 # Calls that cost nothing are repeated when an answer stalls. A POST that pays has no read timeout of its own: text
 # models answer in the POST itself, and giving up on one only manufactures doubt.
 READ_TIMEOUT: Final = 30.0
-FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
+# Without a body there is nothing that writing could wait for.
+FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": None, "pool": None}
 _PAID_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
+_NO_BODY: Final = httpx.ByteStream(b"")
 # How long a cancelled POST may go on to learn the id of what it has probably paid for.
 GRACE_SECONDS: Final = 5.0
 
@@ -230,7 +232,7 @@ class Http:
         self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float, trail: Trail
     ) -> T:
         if call.request is None:
-            return self._settle(call, await self._exchange(call, client, None, FREE_TIMEOUTS))
+            return self._settle(call, await self._exchange(call, client, _NO_BODY, FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
         with self.known.sending(call.request):
             return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout), trail)
@@ -306,7 +308,7 @@ class Http:
         self,
         call: Call[Any],
         client: httpx.AsyncClient,
-        body: Witness | None,
+        body: Witness | httpx.ByteStream,
         timeouts: Mapping[str, float | None],
     ) -> Answer | NeuralBoxError:
         """Send one request and return what came of it: the answer, or the error that stands for the lack of one."""
@@ -316,6 +318,8 @@ class Http:
             headers = headers.copy()
             headers.update({"Content-Type": "application/json", "Content-Length": str(len(call.body))})
         request = httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
+        if isinstance(body, httpx.ByteStream):
+            request.read()  # aiohttp's transport takes a body that is not read yet for one of unknown length
         started = clock.now()
         try:
             response = await client.send(request, auth=None, follow_redirects=False)
@@ -329,8 +333,8 @@ class Http:
             self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
         return came
 
-    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-        hidden = {name.lower(): self.key.hidden_in_text(value) for name, value in headers.items()}
+    def _answer(self, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+        hidden = {name: self.key.hidden_in_text(value) for name, value in headers.items()}
         self.rate.note(hidden, now=clock.now(), wall=clock.wall())
         if status != 429:
             self.rate.passed()

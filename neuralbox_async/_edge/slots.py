@@ -66,10 +66,11 @@ class Slots:
         Raises ClientClosedError after `aclose`, and in another event loop than that of the first request.
         """
         self._check_open()
+        self._check_loop()
         return self._paid_gate if paid else self._gate
 
     def client(self) -> HttpClient:
-        """Return the client to send with, once through the gate; raises as `gate`, if closed meanwhile."""
+        """Return the client to send with, once through the gate; raises as `gate` if it was closed meanwhile."""
         self._check_open()
         if self._borrowed is not None:
             return self._borrowed
@@ -102,7 +103,6 @@ class Slots:
     def _check_open(self) -> None:
         if self._closed:
             raise ClientClosedError("This AsyncNeuralBox is closed; create a new one and keep it open while in use.")
-        self._check_loop()
 
     def __del__(self) -> None:
         if getattr(self, "_own", None) is not None:

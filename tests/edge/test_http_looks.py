@@ -42,7 +42,7 @@ async def test_a_look_carries_the_key_and_no_body() -> None:
     request = route.calls.last.request
     assert request.headers["authorization"] == "Bearer nb_test_key"
     assert request.content == b""
-    assert request.extensions["timeout"] == {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": None}
+    assert request.extensions["timeout"] == {"connect": 10.0, "read": 30.0, "write": None, "pool": None}
 
 
 @pytest.mark.parametrize(
