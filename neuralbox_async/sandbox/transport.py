@@ -50,7 +50,7 @@ async def _read(request: httpx.Request) -> Ask:
     return Ask(
         method=request.method,
         path=request.url.path,
-        headers=dict(request.headers),
+        headers=dict(request.headers.items()),
         body=b"".join([part async for part in request.stream]),
         query=dict(request.url.params) if request.url.query else {},
         scheme=request.url.scheme,
