@@ -49,7 +49,10 @@ def in_a_fresh_python(group: str) -> list[Row]:
     with TemporaryDirectory() as folder:
         file = Path(folder, "rows.json")
         command = [sys.executable, "-m", "benchmarks", "--only", group, str(file)]
-        subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 - this very Python
+        # As after an installation, Python finds bytecode, even of the package in the work tree.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        kept["PYTHONPYCACHEPREFIX"] = folder
+        subprocess.run(command, check=True, cwd=ROOT, env=kept)  # noqa: S603 - this very Python
         return [Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
 
 
