@@ -58,27 +58,22 @@ class NeuralBoxError(Exception):
         return type(self), tuple(getattr(self, each.name) for each in fields(type(self)))
 
 
-@frozen(slots=False, eq=False, repr=False)
 class UsageError(NeuralBoxError, ValueError):
     """An argument, an option or a request that cannot work. Nothing was sent, nothing was spent."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class ClientClosedError(NeuralBoxError, RuntimeError):
     """The client was closed, or is used from another event loop than the one it belongs to. Nothing was sent."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class APIError(NeuralBoxError):
     """A call to the service went wrong."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class APIConnectionError(APIError):
     """No answer came: refused, cut, unreachable, or not to be trusted (TLS)."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class APITimeoutError(APIConnectionError, TimeoutError):
     """No answer came within your timeout, and nothing can have been spent."""
 
@@ -98,42 +93,34 @@ class APIStatusError(APIError):
     body: Mapping[str, Any] | None = None
 
 
-@frozen(slots=False, eq=False, repr=False)
 class BadRequestError(APIStatusError):
     """400: a parameter is missing or wrong."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class AuthenticationError(APIStatusError):
     """401: the key is missing, wrong or revoked."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class InsufficientTokensError(APIStatusError):
     """402: the token balance does not cover the call."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class PermissionDeniedError(APIStatusError):
     """403: the plan does not include this; API access needs VIP or Elite."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class NotFoundError(APIStatusError):
     """404: no such model or generation."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class UnprocessableEntityError(APIStatusError):
     """422: the request does not fit the model's schema."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class RateLimitError(APIStatusError):
     """429: the plan's hourly or daily window is used up; `retry_after` says when it opens."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class InternalServerError(APIStatusError):
     """5xx: the service or a proxy before it failed."""
 
@@ -189,12 +176,10 @@ class OutcomeUnknownError(NeuralBoxError):
     after_id: int | None = None
 
 
-@frozen(slots=False, eq=False, repr=False)
 class BudgetExceededError(NeuralBoxError):
     """The next generation might cost more than what is left of your own budget. It was not sent."""
 
 
-@frozen(slots=False, eq=False, repr=False)
 class LedgerError(NeuralBoxError):
     """The file that records a bulk run cannot be used."""
 
