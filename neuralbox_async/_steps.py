@@ -40,9 +40,12 @@ class Steps:
 
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""
-        final = [look async for look in Following(self.looks, subject, deadline=deadline)][-1]
-        raise_if_failed(final)
-        return final
+        looks = Following(self.looks, subject, deadline=deadline)
+        look = await anext(looks)
+        while not look.done:  # no comprehension: each of many waiters would hold its frame
+            look = await anext(looks)
+        raise_if_failed(look)
+        return look
 
     async def reconcile(self, doubts: Doubts, intent: Intent, *, settle: float | None) -> Generation | None:
         """Return what the history shows that a lost POST has led to; None if it has led to nothing.
