@@ -7,6 +7,7 @@ async with AsyncNeuralBox() as nb:                                   # the key i
 
 from neuralbox_async._bulk import Outcome
 from neuralbox_async._client import AsyncNeuralBox
+from neuralbox_async._core.account import Model, NewKey, Price, Profile, Secret, Settings, Stats, Usage
 from neuralbox_async._core.errors import (
     APIConnectionError,
     APIError,
@@ -63,20 +64,28 @@ __all__ = [
     "LedgerRow",
     "LedgerSummary",
     "Looked",
+    "Model",
     "NeuralBoxError",
+    "NewKey",
     "NotFoundError",
     "Outcome",
     "OutcomeUnknownError",
     "Pacing",
     "Paused",
     "PermissionDeniedError",
+    "Price",
+    "Profile",
     "Rate",
     "RateLimit",
     "RateLimitError",
     "Requested",
     "ResponseError",
     "Retrying",
+    "Secret",
+    "Settings",
+    "Stats",
     "Surplus",
     "UnprocessableEntityError",
+    "Usage",
     "UsageError",
 ]

@@ -7,13 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 
 import anyio
 from attrs import evolve
 
 from neuralbox_async._bulk import Outcome, Requests, Run
 from neuralbox_async._core import api, rows
+from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
 from neuralbox_async._core.claims import Intent, Known
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
@@ -27,12 +28,14 @@ from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._edge.log import Observer, log
 from neuralbox_async._edge.slots import HttpClient, Slots
 from neuralbox_async._fan_out import Results
-from neuralbox_async._history import History
+from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Jobs, Looks
+from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others
 from neuralbox_async._steps import Steps
 
+T = TypeVar("T")
 DEFAULT_TIMEOUT: Final = 600.0
 DEFAULT_LOOK_PRICE: Final = 0.35
 
@@ -279,7 +282,7 @@ class AsyncNeuralBox:
 
     async def balance(self, *, timeout: float | None = None) -> Balance:
         """Ask what the account can still spend. Raises APIError if no good answer came within the timeout."""
-        return await self._http.send(api.balance(), deadline=self._deadline(timeout))
+        return await self._ask(api.balance(), timeout)
 
     async def reconcile(
         self, error: OutcomeUnknownError, *, settle: float | None = None, timeout: float | None = None
@@ -311,14 +314,98 @@ class AsyncNeuralBox:
             return await self._steps.reconcile(Doubts(self._http, no_others), intent, settle=settle)
         raise evolve(error)
 
-    def history(self, *, timeout: float | None = None) -> AsyncIterator[Generation]:
+    def history(
+        self,
+        *,
+        model: str | None = None,
+        status: str | None = None,
+        category: str | None = None,
+        favorites_only: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Generation]:
         """Yield the account's generations, newest first, each once; pages of 100 are asked for as they are needed.
 
         Entries are `partial`: they have a `prompt`, and lack fields that `get` would give. Those made elsewhere with
-        the same account (the website, the Telegram bot) are among them. Each page may take `timeout` seconds (None:
-        the client's). Raises APIError if no good answer came.
+        the same account (the website, the Telegram bot) are among them. Raises APIError if no good answer came.
+
+        Args:
+            model: Only those of this slug.
+            status: Only "completed", "pending" or "failed" ones.
+            category: Only "text", "image", "video", "tts", "stt" or "tool".
+            favorites_only: Only favourites.
+            timeout: Seconds for each page; None: the client's.
         """
-        return History(self._http, timeout=self._timeout if timeout is None else checked_seconds("timeout", timeout))
+        filters = Filters(model=model, status=status, category=category, favorites_only=favorites_only)
+        seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
+        return History(self._http, timeout=seconds, filters=filters)
+
+    async def toggle_favorite(self, generation: Generation | int | str, *, timeout: float | None = None) -> bool | None:
+        """Put a generation among the favourites, or take it out; return whether it is one now, None if nobody says.
+
+        Never repeated by itself. Raises NotFoundError, or OutcomeUnknownError if the answer was lost: look at
+        `is_favorited` in the history then.
+        """
+        return (await self._ask(api.toggle_favorite(_id(generation)), timeout)).is_favorited
+
+    async def rate_generation(
+        self, generation: Generation | int | str, rating: float, *, timeout: float | None = None
+    ) -> None:
+        """Give a generation a rating, such as 5. Raises NotFoundError if there is none of this id."""
+        await self._ask(api.rate_generation(_id(generation), rating), timeout)
+
+    async def delete_generation(self, generation: Generation | int | str, *, timeout: float | None = None) -> None:
+        """Take a generation out of the history. Raises NotFoundError if there is none of this id."""
+        await self._ask(api.delete_generation(_id(generation)), timeout)
+
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """Read what models there are. Any slug may be used, listed or not."""
+        return await all_models(self._http, deadline=self._deadline(timeout))
+
+    async def model(self, slug: str, *, timeout: float | None = None) -> Model:
+        """Read what the service says of one model. Raises NotFoundError if it has none of this slug."""
+        return await self._ask(api.model(slug), timeout)
+
+    async def price(
+        self, slug: str, params: Mapping[str, Any] | None = None, count: int = 1, *, timeout: float | None = None
+    ) -> Price:
+        """Ask what generations would cost: `price.tokens`. Asking costs nothing. Raises NotFoundError for no model."""
+        return await self._ask(api.price(slug, params, checked_count("count", count, least=1)), timeout)
+
+    async def me(self, *, timeout: float | None = None) -> Profile:
+        """Ask whose account this is and what its plan allows."""
+        return await self._ask(api.me(), timeout)
+
+    async def change_me(self, *, timeout: float | None = None, **changes: Any) -> None:
+        """Change the profile: `name="…"`, `avatar_url="…"`. Raises BadRequestError for what cannot be changed."""
+        await self._ask(api.change_me(changes), timeout)
+
+    async def stats(self, *, timeout: float | None = None) -> Stats:
+        """Ask what the account has generated, in all, by category and in the last 30 days."""
+        return await self._ask(api.stats(), timeout)
+
+    async def settings(self, *, timeout: float | None = None) -> Settings:
+        """Ask for the account's preferences."""
+        return await self._ask(api.settings(), timeout)
+
+    async def change_settings(self, *, timeout: float | None = None, **changes: Any) -> None:
+        """Change preferences: `language="en"`, `image_format="png"`, `notifications_enabled=False`."""
+        await self._ask(api.change_settings(changes), timeout)
+
+    async def create_key(self, name: str, *, timeout: float | None = None) -> NewKey:
+        """Make an API key with full access to the account's tokens; `key.secret.reveal()` returns it.
+
+        Never repeated by itself. Raises OutcomeUnknownError if the answer was lost: revoke the key that you cannot know
+        in your NeuralBox profile, then ask again.
+        """
+        return await self._ask(api.create_key(name), timeout)
+
+    async def rename_key(self, key_id: int | str, name: str, *, timeout: float | None = None) -> None:
+        """Give an API key another name. Raises NotFoundError if there is none of this id."""
+        await self._ask(api.rename_key(key_id, name), timeout)
+
+    async def revoke_key(self, key_id: int | str, *, timeout: float | None = None) -> None:
+        """End an API key, at once and for good. Raises NotFoundError if there is none of this id."""
+        await self._ask(api.revoke_key(key_id), timeout)
 
     @property
     def rate_limit(self) -> RateLimit:
@@ -381,6 +468,9 @@ class AsyncNeuralBox:
 
     def _deadline(self, timeout: float | None) -> float:
         return clock.now() + (self._timeout if timeout is None else checked_seconds("timeout", timeout))
+
+    async def _ask(self, call: api.Call[T], timeout: float | None) -> T:
+        return await self._http.send(call, deadline=self._deadline(timeout))
 
 
 def _id(generation: Generation | int | str) -> int | str:

@@ -18,6 +18,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PA
 # From the ground up: a module imports only from lines above its own line. Every new module gets a place here.
 LAYERS = [
     "_core.models",
+    "_core.account",
     "_core.errors",
     "_core.addresses _core.options _core.replies _core.sse",
     "_core.api",
@@ -29,7 +30,7 @@ LAYERS = [
     "_edge.ledger",
     "_edge.http",
     "_edge.fetch",
-    "_edge.files _fan_out _history _looks _reconcile",
+    "_edge.files _fan_out _history _looks _models _reconcile",
     "_steps",
     "_life",
     "_bulk",

@@ -1,4 +1,4 @@
-"""Every Python example of the README runs, as it stands there."""
+"""Every Python example of the README and of docs/ runs, as it stands there."""
 
 import os
 import re
@@ -11,8 +11,9 @@ import pytest
 
 from neuralbox_async.sandbox import Sandbox, serve
 
-README = Path(__file__).parents[1] / "README.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))))
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(EXAMPLES.index(example)))

@@ -5,15 +5,18 @@ or the money rules.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from types import NoneType
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from attrs import evolve, frozen
 
 from neuralbox_async._core import replies
+from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
 from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, HistoryPage, Id
 
@@ -35,6 +38,7 @@ class Call(Generic[T]):
         result: What `read` makes of a good answer.
         body: The JSON body, if there is one.
         request: What this call pays for; None if the call is free.
+        repeatable: Whether it may be sent again after its body has left: twice does no more than once.
         generation_id: The generation it asks about, if any.
     """
 
@@ -44,6 +48,7 @@ class Call(Generic[T]):
     result: type[T]
     body: bytes | None = None
     request: GenerationRequest | None = None
+    repeatable: bool = True
     generation_id: Id | None = None
 
 
@@ -60,14 +65,13 @@ def generate(request: GenerationRequest) -> Call[Generation]:
         result=Generation,
         body=_json_body(body),
         request=request,
+        repeatable=False,
     )
 
 
 def generation(generation_id: Id) -> Call[Generation]:
     """Look at one generation. Raises UsageError if the id cannot be one."""
-    if not replies.is_id(generation_id):
-        raise UsageError(f"A generation's id is an integer or a string, not {generation_id!r}.")
-    path = f"/generate/{quote(str(generation_id), safe='')}"
+    path = _part("/generate", generation_id)
     return Call(operation="get", method="GET", path=path, result=Generation, generation_id=generation_id)
 
 
@@ -76,13 +80,101 @@ def balance() -> Call[Balance]:
     return Call(operation="balance", method="GET", path="/balance", result=Balance)
 
 
-def history(*, page: int, limit: int = MOST_ON_A_PAGE) -> Call[HistoryPage]:
+def history(*, page: int, limit: int = MOST_ON_A_PAGE, filters: Mapping[str, str] | None = None) -> Call[HistoryPage]:
     """Read one page of the account's generations; pages count from 1, and the newest come first.
 
-    Nothing is filtered here: the documents disagree on the filters' names (contradiction 26).
+    Filters have the first family's names (`model_slug`, `status`, `category`, `favorites_only`). The documents disagree
+    on them (contradiction 26), so whoever filters looks at the entries too.
     """
-    path = f"/user/history?{urlencode({'page': page, 'limit': limit})}"
+    path = f"/user/history?{urlencode({'page': page, 'limit': limit, **(filters or {})})}"
     return Call(operation="history", method="GET", path=path, result=HistoryPage)
+
+
+def toggle_favorite(generation_id: Id) -> Call[Marked]:
+    """Put a generation among the favourites, or take it out: twice is as good as never, so it is not repeated."""
+    path = _part("/user/history", generation_id) + "/favorite"
+    return Call(
+        operation="toggle_favorite",
+        method="POST",
+        path=path,
+        result=Marked,
+        body=b"{}",
+        repeatable=False,
+        generation_id=generation_id,
+    )
+
+
+def rate_generation(generation_id: Id, rating: float) -> Call[None]:
+    """Give a generation a rating."""
+    path = _part("/user/history", generation_id) + "/rate"
+    body = _json_body({"rating": rating})
+    return _change("rate_generation", "POST", path, body=body, generation_id=generation_id)
+
+
+def delete_generation(generation_id: Id) -> Call[None]:
+    """Take a generation out of the history."""
+    path = _part("/user/history", generation_id)
+    return _change("delete_generation", "DELETE", path, generation_id=generation_id)
+
+
+def models(*, page: int) -> Call[ModelPage]:
+    """Read the service's models; the page that documents the list is not public, so its paging is a guess."""
+    path = "/models" if page == 1 else f"/models?{urlencode({'page': page})}"
+    return Call(operation="models", method="GET", path=path, result=ModelPage)
+
+
+def model(slug: str) -> Call[Model]:
+    """Read what the service says of one model."""
+    return Call(operation="model", method="GET", path=_part("/models", _slug(slug)), result=Model)
+
+
+def price(slug: str, params: Mapping[str, Any] | None, count: int) -> Call[Price]:
+    """Ask what a generation would cost. Asking costs nothing."""
+    _check_params(params)
+    path = _part("/models", _slug(slug)) + "/calculate-price"
+    body = _json_body({"params": params or {}, "count": count})
+    return Call(operation="price", method="POST", path=path, result=Price, body=body)
+
+
+def me() -> Call[Profile]:
+    """Ask whose account this is."""
+    return Call(operation="me", method="GET", path="/user/me", result=Profile)
+
+
+def change_me(changes: Mapping[str, Any]) -> Call[None]:
+    """Change the profile. The reply is not documented."""
+    return _change("change_me", "PATCH", "/user/me", body=_json_body(changes))
+
+
+def stats() -> Call[Stats]:
+    """Ask what the account has generated."""
+    return Call(operation="stats", method="GET", path="/user/stats", result=Stats)
+
+
+def settings() -> Call[Settings]:
+    """Ask for the account's preferences."""
+    return Call(operation="settings", method="GET", path="/user/settings", result=Settings)
+
+
+def change_settings(changes: Mapping[str, Any]) -> Call[None]:
+    """Change the account's preferences. The reply is not documented."""
+    return _change("change_settings", "PATCH", "/user/settings", body=_json_body(changes))
+
+
+def create_key(name: str) -> Call[NewKey]:
+    """Make an API key: each time another one, so it is not repeated."""
+    body = _json_body({"name": _text("name", name)})
+    return Call(operation="create_key", method="POST", path="/keys", result=NewKey, body=body, repeatable=False)
+
+
+def rename_key(key_id: Id, name: str) -> Call[None]:
+    """Give an API key another name."""
+    return _change("rename_key", "PATCH", _part("/keys", key_id), body=_json_body({"name": _text("name", name)}))
+
+
+def revoke_key(key_id: Id) -> Call[None]:
+    """End an API key, at once."""
+    return _change("revoke_key", "DELETE", _part("/keys", key_id))
 
 
 def download(generation_id: Id) -> Call[bytes]:
@@ -90,13 +182,38 @@ def download(generation_id: Id) -> Call[bytes]:
     return Call(operation="download", method="GET", path="", result=bytes, generation_id=generation_id)
 
 
+def _change(
+    operation: str, method: str, path: str, *, body: bytes | None = None, generation_id: Id | None = None
+) -> Call[None]:
+    return Call(operation=operation, method=method, path=path, result=NoneType, body=body, generation_id=generation_id)
+
+
+def _part(folder: str, each: Id) -> str:
+    """Return the path of one thing in a folder: a text cannot lead elsewhere."""
+    if not replies.is_id(each):
+        raise UsageError(f"An id is an integer or a string, not {each!r}.")
+    return f"{folder}/{quote(str(each), safe='')}"
+
+
+def _slug(slug: str) -> str:
+    return _text("model", slug)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{name} must be a text that is not empty, not {value!r}.")
+    return value
+
+
 def _check_request(request: GenerationRequest) -> None:
-    for name in ("model", "prompt"):
-        value = getattr(request, name)
-        if not isinstance(value, str) or not value.strip():
-            raise UsageError(f"{name} must be a text that is not empty, not {value!r}.")
-    if request.params is not None and not isinstance(request.params, Mapping):
-        raise UsageError(f"params must be a mapping such as {{'duration': 5}}, not {request.params!r}.")
+    _text("model", request.model)
+    _text("prompt", request.prompt)
+    _check_params(request.params)
+
+
+def _check_params(params: object) -> None:
+    if params is not None and not isinstance(params, Mapping):
+        raise UsageError(f"params must be a mapping such as {{'duration': 5}}, not {params!r}.")
 
 
 def _json_body(body: Mapping[str, Any]) -> bytes:
@@ -135,6 +252,8 @@ def read(call: Call[T], answer: Answer) -> T:
     if not 200 <= answer.status < 300:
         raise status_error(call, answer)
     reply = replies.parsed(answer.body)
+    if reply is None and call.result is NoneType and not answer.body.strip():
+        reply = {}  # such as a 204
     if reply is not None:
         if call.request is not None and not replies.text(reply.get("status")):
             reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
@@ -223,8 +342,12 @@ def http_date(text: str) -> float | None:
     return (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp()
 
 
+# A reply that cannot be read may hold a key that was just made; errors end up in logs.
+_KEY: Final = re.compile(r"\bnb_[\x21\x23-\x5b\x5d-\x7e]+")
+
+
 def _excerpt(body: bytes) -> str:
-    text = _line(body[:300].decode("utf-8", "replace"), 120)
+    text = _line(_KEY.sub("[key]", body[:300].decode("utf-8", "replace")), 120)
     return f"it begins {text!r}" if text else "it is empty"
 
 

@@ -166,7 +166,7 @@ class OutcomeUnknownError(NeuralBoxError):
     and prompt, an id above `after_id`, created at `sent_at` or later.
 
     Attributes:
-        request: What was asked for.
+        request: What was asked for; None for what costs nothing (a new key, a favourite): `billed` is "no" then.
         sent_at: When the POST left, in Unix seconds of this machine's clock.
         after_id: The highest integer id this client had seen before; None if none.
     """

@@ -1,4 +1,4 @@
-"""What the API speaks of, as frozen values: a reply is read into one of these and never changes again.
+"""What the API says of generations, as frozen values: a reply is read into one of these and never changes again.
 
 A generation needs only an id and a status; every other field may be missing (None). What this version does not know
 stays reachable: `extra` holds the fields that have no name here, `raw` the whole reply as it came.

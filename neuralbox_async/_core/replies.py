@@ -5,31 +5,48 @@ Both families of the documentation are read (contradictions 1 to 4, 26). Unknown
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, Final, TypeGuard, TypeVar
 
 from attrs import fields
 from cattrs import Converter
 
+from neuralbox_async._core.account import (
+    Marked,
+    Model,
+    ModelPage,
+    NewKey,
+    Price,
+    Profile,
+    Secret,
+    Settings,
+    Stats,
+    Usage,
+)
 from neuralbox_async._core.models import Balance, Generation, HistoryPage, Id
 
 T = TypeVar("T")
 
 
 def parsed(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a body; None if it is none."""
+    """Return the JSON object of a body, None if it is none; a bare list becomes the `items` of an object."""
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
         return None
+    if isinstance(reply, list):
+        return {"items": reply}
     return reply if isinstance(reply, dict) else None
 
 
 def structure(reply: Mapping[str, Any], result: type[T]) -> T:
     """Make a value of a reply. Raises KeyError, TypeError or ValueError if it lacks what the value needs."""
-    if result is HistoryPage:
-        return _page(reply)  # type: ignore[return-value]
+    special = _SPECIAL.get(result)
+    if special is not None:
+        found: T = special(reply)
+        return found
     return _CONVERTER.structure(_named(reply, result), result)
 
 
@@ -71,7 +88,18 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "tokens_spent": ("tokens_spent", "tokens_used"),
     "metadata": ("result_metadata",),
     "category": ("category", "type"),
+    "description": ("description", "description_en", "description_ru"),
     "partial": (),
+}
+# What is called otherwise in the replies about one thing only.
+_OWN_NAMES: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
+    Model: {"slug": ("slug", "model_slug", "id")},
+    Price: {
+        "tokens": ("token_cost",),
+        "min_tokens": ("min_token_cost",),
+        "max_tokens": ("max_token_cost",),
+    },
+    Profile: {"name": ("name", "username")},
 }
 # The second family has the facts about a result at the top of the reply.
 _FLAT_METADATA: Final[Mapping[str, str]] = {
@@ -83,14 +111,18 @@ _FLAT_METADATA: Final[Mapping[str, str]] = {
 
 # For each result: our fields with the names to look for, and all of those names.
 _FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
-    result: {each.name: _NAMES.get(each.name, (each.name,)) for each in fields(result)}
-    for result in (Generation, Balance)
+    result: {
+        each.name: _OWN_NAMES.get(result, _NAMES).get(each.name, _NAMES.get(each.name, (each.name,)))
+        for each in fields(result)
+    }
+    for result in (Generation, Balance, Marked, Model, Price, Profile, Settings, Stats)
 }
 _KNOWN: Final[Mapping[type, frozenset[str]]] = {
     result: frozenset(name for names in named.values() for name in names) for result, named in _FIELDS.items()
 }
-# Where a page of the history has its entries: "items" is documented, the others are the field's usual words.
+# Where a page has its entries: "items" is documented for the history, the others are the field's usual words.
 _ENTRIES: Final = ("items", "data", "generations", "history")
+_MODELS: Final = ("items", "data", "models")
 
 
 def _named(reply: Mapping[str, Any], result: type[Any]) -> dict[str, Any]:
@@ -113,24 +145,57 @@ def _named(reply: Mapping[str, Any], result: type[Any]) -> dict[str, Any]:
 
 def _page(reply: Mapping[str, Any]) -> HistoryPage:
     """Read a page of the history; an entry without an id or a status is left out."""
-    entries = next((reply[name] for name in _ENTRIES if isinstance(reply.get(name), list)), None)
+    entries, total = _entries(reply, _ENTRIES)
+    return HistoryPage(items=_readable(entries, Generation, {"partial": True}), entries=len(entries), total=total)
+
+
+def _models(reply: Mapping[str, Any]) -> ModelPage:
+    """Read a list of models, whose envelope is not documented; a bare slug is a model too."""
+    entries, total = _entries(reply, _MODELS)
+    entries = [{"slug": each} if isinstance(each, str) else each for each in entries]
+    return ModelPage(items=_readable(entries, Model, {}), entries=len(entries), total=total)
+
+
+def _entries(reply: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any], int | None]:
+    entries = next((reply[name] for name in names if isinstance(reply.get(name), list)), None)
     if entries is None:
         raise ValueError("no list of entries")
-    items = [_entry(each) for each in entries]
-    return HistoryPage(
-        items=tuple(each for each in items if each is not None),
-        entries=len(entries),
-        total=_whole_number(reply.get("total")),
+    return entries, _whole_number(reply.get("total"))
+
+
+def _readable(entries: Sequence[object], result: type[T], known: Mapping[str, Any]) -> tuple[T, ...]:
+    """Read what can be read; an entry without what its value needs is left out."""
+    found = []
+    for each in entries:
+        if isinstance(each, dict):
+            try:
+                found.append(_CONVERTER.structure({**_named(each, result), **known}, result))
+            except (KeyError, TypeError, ValueError):
+                continue
+    return tuple(found)
+
+
+def _new_key(reply: Mapping[str, Any]) -> NewKey:
+    """Read a key that was just made; what is kept of the reply lacks it."""
+    return NewKey(
+        id=_required_id(reply["id"]),
+        secret=Secret(_required_text(reply["key"])),
+        name=text(reply.get("name")),
+        created_at=_date(reply.get("created_at")),
+        raw={name: value for name, value in reply.items() if name != "key"},
     )
 
 
-def _entry(reply: object) -> Generation | None:
-    if not isinstance(reply, dict):
-        return None
-    try:
-        return _CONVERTER.structure({**_named(reply, Generation), "partial": True}, Generation)
-    except (KeyError, TypeError, ValueError):
-        return None
+def _nothing_more(_reply: Mapping[str, Any]) -> None:
+    """Read a reply that is not documented: that it came is all there is to know."""
+
+
+_SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any]], Any]]] = {
+    HistoryPage: _page,
+    ModelPage: _models,
+    NewKey: _new_key,
+    NoneType: _nothing_more,
+}
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -155,6 +220,18 @@ def _truth(value: object) -> bool | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    generations, tokens = value.get("count", value.get("generations")), value.get("tokens", value.get("tokens_spent"))
+    return Usage(generations=_whole_number(generations), tokens=_whole_number(tokens))
+
+
+def _usages(value: object) -> Mapping[str, Usage]:
+    found = {name: _usage(each) for name, each in _mapping(value).items()}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _required_id(value: object) -> Id:
@@ -197,6 +274,8 @@ def _converter() -> Converter:
         bool | None: _truth,
         datetime | None: _date,
         Mapping[str, Any]: _mapping,
+        Mapping[str, Usage]: _usages,
+        Usage | None: _usage,
     }
     for kind, reader in readers.items():
         converter.register_structure_hook_func(_is(kind), _reading(reader))

@@ -7,7 +7,9 @@
 | 429; 503 `model_unavailable`; 500 `provider_error` (not charged)   | passing    | retried                  |
 | anything else after the pull, any other status, no readable id     | in doubt   | OutcomeUnknownError      |
 
-Calls that cost nothing are retried until their deadline.
+Of calls that cost nothing, those that may be repeated are retried until their deadline: what only asks, and what does
+no more when done twice (a rating, a changed setting, something deleted). A new key and a favourite's toggle are not:
+they are judged as a POST that pays, but for the 500 and 503, which the documentation promises for charges only.
 """
 
 from typing import Any, Final
@@ -19,10 +21,10 @@ from neuralbox_async._core.errors import (
     APIStatusError,
     APITimeoutError,
     NeuralBoxError,
+    NotFoundError,
     OutcomeUnknownError,
     ResponseError,
 )
-from neuralbox_async._core.models import GenerationRequest
 
 REJECTED: Final = frozenset({400, 401, 402, 403, 404, 413, 414, 415, 422, 431, 301, 307, 308})
 # Source: the documented error table, "provider_error: tokens never charged", "model_unavailable: temporarily down".
@@ -34,29 +36,43 @@ LONGEST_RETRY_AFTER: Final = 86_400.0
 
 
 def judge(
-    request: GenerationRequest, error: NeuralBoxError, *, pulled: bool, sent_at: float, after_id: int | None
+    call: Call[Any], error: NeuralBoxError, *, pulled: bool, sent_at: float, after_id: int | None
 ) -> NeuralBoxError:
-    """Say of a failed POST that pays whether it cost something and whether it may be repeated.
+    """Say of a failed call that must not be made twice whether it cost something and whether it may be repeated.
 
     `pulled` is whether the transport ever took the body. A status counts as an answer to the whole request even if it
     did not: some transports answer without reading. Returns the error with `retryable` set, or the OutcomeUnknownError
     that takes its place.
     """
     if isinstance(error, APIStatusError):
-        if error.status_code == 429 or (error.status_code, error.code) in PASSING:
+        passing = call.request is not None and (error.status_code, error.code) in PASSING
+        if error.status_code == 429 or passing:
             return evolve(error, retryable=True)
         if error.status_code in REJECTED:
             return evolve(error, retryable=False)
     elif not pulled and not isinstance(error, ResponseError):
         return error
+    if call.request is None:
+        return OutcomeUnknownError(
+            f"{call.operation}: the request was sent and its outcome is unknown ({error}). It was not sent again, it "
+            "costs nothing. See in your NeuralBox profile whether it was carried out before you repeat it.",
+            generation_id=call.generation_id,
+            sent_at=sent_at,
+            after_id=after_id,
+        )
     return OutcomeUnknownError(
-        f"generate: the request for {request.model} was sent and its outcome is unknown ({error}). It was not sent "
-        "again. Look for it in your account's history before you repeat it, it may have been charged.",
+        f"{call.operation}: the request for {call.request.model} was sent and its outcome is unknown ({error}). It was "
+        "not sent again. Look for it in your account's history before you repeat it, it may have been charged.",
         billed="unknown",
-        request=request,
+        request=call.request,
         sent_at=sent_at,
         after_id=after_id,
     )
+
+
+def was_done(call: Call[Any], error: NeuralBoxError, *, attempt: int) -> bool:
+    """Say whether a call that failed had been carried out at an earlier attempt: a repeated DELETE finds nothing."""
+    return call.method == "DELETE" and attempt > 0 and isinstance(error, NotFoundError)
 
 
 def seconds_until_retry(
@@ -70,7 +86,7 @@ def seconds_until_retry(
     """
     if not error.retryable or isinstance(error, APITimeoutError):
         return None
-    if call.request is not None and (error.billed != "no" or attempt >= max_retries):
+    if not call.repeatable and (error.billed != "no" or attempt >= max_retries):
         return None
     backoff = jitter * min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt, 16))
     if error.retry_after is None:

@@ -8,6 +8,7 @@ import hashlib
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -27,7 +28,7 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.events import Abandoned, Event, Looked, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
-from neuralbox_async._core.models import Generation, GenerationRequest, HistoryPage, Id
+from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.log import Observer, hears_each_request, tell
 from neuralbox_async._edge.slots import Slots
@@ -192,6 +193,8 @@ class Http:
                 raise timed_out(call)
             except NeuralBoxError as error:
                 failure = error
+            if retry.was_done(call, failure, attempt=failures):
+                return api.read(call, Answer(status=204, headers={}, body=b""))
             failures += 1
             await self.wait_to_retry(call, failure, failures, deadline)
 
@@ -231,15 +234,14 @@ class Http:
     async def _once(
         self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float, trail: Trail
     ) -> T:
-        if call.request is None:
-            return self._settle(call, await self._exchange(call, client, _NO_BODY, FREE_TIMEOUTS))
+        if call.repeatable:
+            body = _NO_BODY if call.body is None else Witness(call.body)
+            return self._settle(call, await self._exchange(call, client, body, FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
-        with self.known.sending(call.request):
-            return await self._pay(call, call.request, client, min(deadline, clock.now() + timeout), trail)
+        with nullcontext() if call.request is None else self.known.sending(call.request):
+            return await self._send_once(call, client, min(deadline, clock.now() + timeout), trail)
 
-    async def _pay(
-        self, call: Call[T], request: GenerationRequest, client: httpx.AsyncClient, deadline: float, trail: Trail
-    ) -> T:
+    async def _send_once(self, call: Call[T], client: httpx.AsyncClient, deadline: float, trail: Trail) -> T:
         """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
 
         In a task of its own, since asyncio's `task.cancel()` goes straight through a shield in the same task.
@@ -257,7 +259,7 @@ class Http:
                     came = await self._exchange(call, client, witness, _PAID_TIMEOUTS)
                 except NeuralBoxError as error:
                     came = error
-            judged = self._judge(call, request, came, witness, after_id)
+            judged = self._judge(call, came, witness, after_id)
             outcome.append(judged)
             with anyio.CancelScope(shield=True):
                 await trail.settled(judged)
@@ -273,19 +275,14 @@ class Http:
                     raise
         except BaseException:
             if trail is NO_TRAIL:  # who follows a trail has written it down
-                self._report_abandoned(request, witness, outcome)
+                self._report_abandoned(call, witness, outcome)
             raise
         if isinstance(outcome[0], NeuralBoxError):
             raise outcome[0]
         return outcome[0]
 
     def _judge(
-        self,
-        call: Call[T],
-        request: GenerationRequest,
-        came: Answer | NeuralBoxError,
-        witness: Witness,
-        after_id: int | None,
+        self, call: Call[T], came: Answer | NeuralBoxError, witness: Witness, after_id: int | None
     ) -> T | NeuralBoxError:
         """Return what a POST came to: the value, or the error that says whether it may have been paid."""
         try:
@@ -293,10 +290,11 @@ class Http:
         except NeuralBoxError as error:
             failure = error
         sent_at = self.known.moment(witness.sent_at) if witness.pulled else 0.0
-        return retry.judge(request, failure, pulled=witness.pulled, sent_at=sent_at, after_id=after_id)
+        return retry.judge(call, failure, pulled=witness.pulled, sent_at=sent_at, after_id=after_id)
 
-    def _report_abandoned(self, request: GenerationRequest, witness: Witness, outcome: Sequence[object]) -> None:
-        if not witness.pulled:
+    def _report_abandoned(self, call: Call[Any], witness: Witness, outcome: Sequence[object]) -> None:
+        request = call.request
+        if request is None or not witness.pulled:
             return
         for found in outcome:
             if isinstance(found, Generation):

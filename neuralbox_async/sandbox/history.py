@@ -61,8 +61,10 @@ def _filter(query: Mapping[str, str], view: View) -> Callable[[Job], bool]:
     kind = query.get("category") or query.get("type")
     model = query.get("model_slug") or query.get("model")
     status = query.get("status")
+    favorites_only = query.get("favorites_only") == "true"
     return lambda job: (
         (kind is None or category(job) == kind)
         and (model is None or job.model.slug == model)
         and (status is None or job.status(view.now) == status)
+        and (not favorites_only or view.mark(job).is_favorited)
     )

@@ -12,6 +12,7 @@ from attrs import frozen
 from neuralbox_async.sandbox import results
 from neuralbox_async.sandbox.account import Job
 from neuralbox_async.sandbox.calendar import Calendar
+from neuralbox_async.sandbox.desk import Mark
 from neuralbox_async.sandbox.plans import Plan
 
 Reply = dict[str, Any]
@@ -19,12 +20,13 @@ Reply = dict[str, Any]
 
 @frozen(kw_only=True)
 class View:
-    """What a reply needs besides the job: when and from where it is seen, and what is left in the account."""
+    """What a reply needs besides the job: when and from where it is seen, what is left, what its owner did to it."""
 
     now: float
     origin: str
     balance: int
     calendar: Calendar
+    mark: Callable[[Job], Mark]
 
     def link(self, folder: str, name: str | None) -> str | None:
         """Return the address of a file on the host that the client talks to."""
@@ -117,8 +119,8 @@ def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
         "result_text": results.text(job) if completed and job.model.kind == "text" else None,
         "result_url": view.link("generations", results.file_name(job)) if completed else None,
         "tokens_spent": job.cost if completed else 0,
-        "is_favorited": False,
-        "user_rating": None,
+        "is_favorited": view.mark(job).is_favorited,
+        "user_rating": view.mark(job).user_rating,
         "created_at": view.calendar.iso(job.created),
     }
 

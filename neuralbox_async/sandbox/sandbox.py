@@ -12,10 +12,11 @@ from neuralbox_async.sandbox.faults import Fault
 from neuralbox_async.sandbox.history import History
 from neuralbox_async.sandbox.plans import Plan, find_plan
 from neuralbox_async.sandbox.replies import find_family
+from neuralbox_async.sandbox.routes import PREFIX
 from neuralbox_async.sandbox.transport import http_client
 from neuralbox_async.sandbox.validation import Wanted
 from neuralbox_async.sandbox.wire import HOST, Answer, Ask, Connection
-from neuralbox_async.sandbox.world import KEY, PREFIX, World
+from neuralbox_async.sandbox.world import KEY, World
 
 
 class Sandbox:

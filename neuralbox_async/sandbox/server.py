@@ -12,8 +12,8 @@ import anyio
 import sniffio
 
 from neuralbox_async.sandbox.asgi import DROP, Receive, Scope, Send, asgi_app
+from neuralbox_async.sandbox.routes import PREFIX
 from neuralbox_async.sandbox.wire import Service
-from neuralbox_async.sandbox.world import PREFIX
 
 if TYPE_CHECKING:
     import uvicorn

@@ -9,19 +9,18 @@ from collections.abc import Mapping
 
 from attrs import define, field
 
-from neuralbox_async.sandbox import results
 from neuralbox_async.sandbox.account import Account, Job
 from neuralbox_async.sandbox.calendar import Calendar
 from neuralbox_async.sandbox.catalogue import CATALOGUE, Model
 from neuralbox_async.sandbox.counts import UNANSWERED, Requests
+from neuralbox_async.sandbox.desk import Desk, Mark
 from neuralbox_async.sandbox.faults import EVERYTHING, Fault, Order, Orders
 from neuralbox_async.sandbox.history import History
 from neuralbox_async.sandbox.plans import PLANS, Plan, Windows
-from neuralbox_async.sandbox.replies import FAMILIES, Family, View
-from neuralbox_async.sandbox.validation import Wanted, read_wanted
-from neuralbox_async.sandbox.wire import Answer, Ask, Connection, error_answer, file_answer, json_answer
-
-PREFIX = "/api/v2"
+from neuralbox_async.sandbox.replies import FAMILIES, Family, Reply, View
+from neuralbox_async.sandbox.routes import FILES, PREFIX, ROUTES, find_template, not_found
+from neuralbox_async.sandbox.validation import Wanted
+from neuralbox_async.sandbox.wire import Answer, Ask, Connection, error_answer, json_answer
 
 KEY = "nb_sandbox_this_key_opens_nothing_but_a_sandbox_"
 """A key as long as real ones: 48 characters."""
@@ -30,32 +29,6 @@ FORBIDDEN = "forbidden"
 """A prompt with this word in it, in any case, fails."""
 
 CONTENT_POLICY = "Provider error: content policy violation"
-
-ROUTES = (
-    "POST /generate",
-    "GET /generate/{id}",
-    "GET /balance",
-    "GET /user/history",
-    "GET /generations/{name}",
-    "GET /thumbnails/{name}",
-)
-"""What the world answers; also what a fault can be ordered on."""
-
-_PLAIN_PATHS = {f"{PREFIX}{path}": path for path in ("/generate", "/balance", "/user/history")}
-_FOLDERS = {
-    f"{PREFIX}/generate": "/generate/{id}",
-    "/generations": "/generations/{name}",
-    "/thumbnails": "/thumbnails/{name}",
-}
-_UNKNOWN_PATH = "/?"
-
-
-def find_template(path: str) -> tuple[str, str]:
-    """Return a path's template and the id or name in it: "/api/v2/generate/7" is ("/generate/{id}", "7")."""
-    if path in _PLAIN_PATHS:
-        return _PLAIN_PATHS[path], ""
-    folder, _, name = path.rpartition("/")
-    return _FOLDERS.get(folder, _UNKNOWN_PATH), name
 
 
 @define(kw_only=True)
@@ -74,6 +47,7 @@ class World:
     count_gets: bool = True
     models: Mapping[str, Model] = field(default=CATALOGUE, repr=False)
     history: History = field(factory=History)
+    desk: Desk = field(factory=Desk)
 
     requests: Requests = field(factory=Requests, init=False)
     windows: Windows = field(init=False)
@@ -125,12 +99,18 @@ class World:
         return answer
 
     def _carry_out(self, ask: Ask, template: str, name: str) -> Answer:
+        if template in FILES:
+            self.requests.files_with_key += "authorization" in ask.headers
+            return self._call(ask, template, name)
         if not ask.path.startswith(PREFIX):
-            return self._give_file(ask, template, name)
-        if ask.headers.get("authorization") != f"Bearer {self.key}":
+            return not_found(f"{ask.method} {ask.path}")
+        if not self._is_known(ask.headers.get("authorization")):
             return error_answer(401, "not_authenticated", "Not authenticated: send the sandbox's key as Bearer token")
         answer = self._turn_away(ask) or self._call(ask, template, name)
         return answer.with_headers(self.windows.headers(self.now))
+
+    def _is_known(self, header: str | None) -> bool:
+        return header == f"Bearer {self.key}" or self.desk.opens(header)
 
     def _turn_away(self, ask: Ask) -> Answer | None:
         if not self.plan.api_access:
@@ -140,30 +120,32 @@ class World:
         return self.windows.admit(self.now)
 
     def _call(self, ask: Ask, template: str, name: str) -> Answer:
-        match f"{ask.method} {template}":
-            case "POST /generate":
-                return self._generate(ask)
-            case "GET /generate/{id}":
-                return self._look(ask, name)
-            case "GET /balance":
-                return json_answer(self.family.balance(self.plan, self.account.tokens, self.calendar))
-            case "GET /user/history":
-                newest_first = reversed(self.jobs.values())
-                return json_answer(self.history.page(newest_first, self._view(ask, self.now), self.family, ask.query))
-            case _:
-                return _not_found(f"{ask.method} {ask.path}")
+        route = ROUTES.get(f"{ask.method} {template}")
+        return not_found(f"{ask.method} {ask.path}") if route is None else route(self, ask, name)
 
-    def _generate(self, ask: Ask) -> Answer:
-        wanted = read_wanted(ask.body)
-        if isinstance(wanted, Answer):
-            return wanted
+    # --- what routes ask of the world --------------------------------------------------------------------------------
+
+    def generate(self, wanted: Wanted, ask: Ask) -> Answer:
+        """Book a generation, or say why not; answer at once for a slow model, for the others when it is done."""
+        job = self.accept(wanted)
+        if isinstance(job, Answer):
+            return job
+        if job.model.slow:
+            return json_answer(self.family.created(job, self.view(ask, self.now)))
+        answer = json_answer(self.family.created(job, self.view(ask, job.due)))
+        return Fault(delay=job.due - self.now).applied_to(answer)
+
+    def accept(self, wanted: Wanted) -> Job | Answer:
+        """Book what is wanted and take its tokens (its charge cannot be escaped), or say why not."""
         model = self.models.get(wanted.model)
         if model is None:
-            return _not_found(f"Model {wanted.model!r}")
+            return not_found(f"Model {wanted.model!r}")
         price = model.price(wanted.params)
         if not self.account.affords(price):
             return error_answer(402, "insufficient_tokens", f"Insufficient tokens: {price} needed")
-        return self._start(ask, self.book(wanted, model, price))
+        job = self.book(wanted, model, price)
+        self.take_tokens(job)
+        return job
 
     def book(self, wanted: Wanted, model: Model, price: int) -> Job:
         """Accept a job."""
@@ -180,14 +162,6 @@ class World:
         self.jobs[str(job.id)] = job
         return job
 
-    def _start(self, ask: Ask, job: Job) -> Answer:
-        """Answer at once for a slow model; for the others, when the job is done (its charge cannot be escaped)."""
-        self.take_tokens(job)
-        if job.model.slow:
-            return json_answer(self.family.created(job, self._view(ask, self.now)))
-        answer = json_answer(self.family.created(job, self._view(ask, job.due)))
-        return Fault(delay=job.due - self.now).applied_to(answer)
-
     def take_tokens(self, job: Job) -> None:
         """Set a slow job's price aside until it is due; charge any other."""
         if job.model.slow:
@@ -195,27 +169,27 @@ class World:
         else:
             self.account.charge(job)
 
-    def _look(self, ask: Ask, name: str) -> Answer:
-        job = self.jobs.get(name)
-        if job is None:
-            return _not_found(f"Generation {name}")
-        return json_answer(self.family.looked_at(job, self._view(ask, self.now)))
+    def told(self, job: Job, ask: Ask) -> Reply:
+        """Return what a look at a job says."""
+        return self.family.looked_at(job, self.view(ask, self.now))
 
-    def _view(self, ask: Ask, now: float) -> View:
-        return View(now=now, origin=ask.origin, balance=self.account.tokens, calendar=self.calendar)
+    def history_page(self, ask: Ask) -> Reply:
+        """Return a page of the history, newest first, without what was deleted."""
+        newest_first = (job for name, job in reversed(self.jobs.items()) if name not in self.desk.deleted)
+        return self.history.page(newest_first, self.view(ask, self.now), self.family, ask.query)
 
-    def _give_file(self, ask: Ask, template: str, name: str) -> Answer:
-        if "authorization" in ask.headers:
-            self.requests.files_with_key += 1
-        job = self.jobs.get(name.rpartition(".")[0])
-        if ask.method != "GET" or job is None or job.status(self.now) != "completed":
-            return _not_found(f"File {name}")
-        if template == "/generations/{name}" and name == results.file_name(job):
-            return file_answer(results.content(job), results.MEDIA[job.model.kind].content_type)
-        if template == "/thumbnails/{name}" and job.model.kind == "video":
-            return file_answer(results.thumbnail(job), results.PNG.content_type)
-        return _not_found(f"File {name}")
+    def mark(self, name: str) -> Mark | None:
+        """Return what the owner did to a generation, to be changed; None if there is none of this id."""
+        if name not in self.jobs or name in self.desk.deleted:
+            return None
+        return self.desk.marks.setdefault(name, Mark())
 
-
-def _not_found(what: str) -> Answer:
-    return error_answer(404, "not_found", f"{what} not found")
+    def view(self, ask: Ask, now: float) -> View:
+        """Return what a reply needs besides the job."""
+        return View(
+            now=now,
+            origin=ask.origin,
+            balance=self.account.tokens,
+            calendar=self.calendar,
+            mark=lambda job: self.desk.marks.get(str(job.id)) or Mark(),
+        )

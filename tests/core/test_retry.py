@@ -35,7 +35,7 @@ def refusal(status: int, code: str | None = None) -> NeuralBoxError:
 
 def judged(error: NeuralBoxError, *, pulled: bool = True) -> NeuralBoxError:
     """Judge with fixed facts."""
-    return retry.judge(REQUEST, error, pulled=pulled, sent_at=1000.5, after_id=18500)
+    return retry.judge(PAID, error, pulled=pulled, sent_at=1000.5, after_id=18500)
 
 
 @pytest.mark.parametrize("status", EVERY_STATUS)
@@ -142,3 +142,75 @@ def test_nothing_that_may_be_paid_is_repeated(billed: Any) -> None:
 def test_the_service_s_own_seconds_win(asked: float, wait: float) -> None:
     """Never sooner than the service asks, never sooner than our own backoff, at most a day."""
     assert seconds(PAID, evolve(judged(refusal(429)), retry_after=asked)) == wait
+
+
+REPEATABLE = [
+    api.generation(7),
+    api.balance(),
+    api.history(page=1),
+    api.models(page=1),
+    api.model("gpt-5"),
+    api.price("gpt-5", None, 1),
+    api.me(),
+    api.stats(),
+    api.settings(),
+    api.change_me({"name": "x"}),
+    api.change_settings({"language": "en"}),
+    api.rate_generation(7, 5),
+    api.delete_generation(7),
+    api.rename_key(13, "x"),
+    api.revoke_key(13),
+]
+ONCE = [api.toggle_favorite(7), api.create_key("x")]
+
+
+def operation(call: api.Call[Any]) -> str:
+    """Name a test after its call."""
+    return call.operation
+
+
+@pytest.mark.parametrize("call", REPEATABLE, ids=operation)
+def test_what_does_no_more_when_done_twice_is_repeated(call: api.Call[Any]) -> None:
+    """Whatever only asks, sets a value or takes something away may be sent again after a lost answer."""
+    assert call.repeatable
+    assert seconds(call, CUT, attempt=100) is not None
+
+
+@pytest.mark.parametrize("call", ONCE, ids=operation)
+@pytest.mark.parametrize("error", [CUT, STRANGE, TIMED_OUT, UNREADABLE, refusal(500, "provider_error"), refusal(502)])
+def test_what_does_more_when_done_twice_is_not_repeated(call: api.Call[Any], error: NeuralBoxError) -> None:
+    """A toggle that left and was not answered may have been carried out, though it costs nothing."""
+    verdict = retry.judge(call, error, pulled=True, sent_at=1000.5, after_id=None)
+    assert isinstance(verdict, OutcomeUnknownError)
+    assert (verdict.billed, verdict.request, verdict.generation_id) == ("no", None, call.generation_id)
+    assert call.operation in str(verdict)
+    assert seconds(call, verdict) is None
+
+
+@pytest.mark.parametrize("call", ONCE, ids=operation)
+def test_what_never_left_is_repeated_however_it_counts(call: api.Call[Any]) -> None:
+    """Not sent, and turned away for now, are certain."""
+    unsent = retry.judge(call, CUT, pulled=False, sent_at=0.0, after_id=None)
+    turned_away = retry.judge(call, refusal(429), pulled=True, sent_at=0.0, after_id=None)
+    assert [seconds(call, each) is None for each in (unsent, turned_away)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "attempt", "done"),
+    [
+        (api.revoke_key(13), 404, 1, True),
+        (api.revoke_key(13), 404, 0, False),
+        (api.delete_generation(7), 404, 3, True),
+        (api.delete_generation(7), 403, 1, False),
+        (api.rename_key(13, "x"), 404, 1, False),
+        (api.generation(7), 404, 1, False),
+    ],
+)
+def test_a_repeated_deletion_that_finds_nothing_was_done_before(
+    call: api.Call[Any],
+    status: int,
+    attempt: int,
+    done: bool,  # noqa: FBT001
+) -> None:
+    """The answer to the first one was lost, and nothing is left to delete."""
+    assert retry.was_done(call, refusal(status), attempt=attempt) is done

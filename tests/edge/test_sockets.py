@@ -141,7 +141,7 @@ async def test_nobody_listens() -> None:
 @on_both_real_clocks
 async def test_a_cancelled_look_costs_its_connection_and_no_place() -> None:
     """A server that never answers is left by a cancellation; the only place serves the next call."""
-    connections = 0
+    connections, looking = 0, anyio.CancelScope()
 
     async def serve(stream: SocketStream) -> None:
         nonlocal connections
@@ -149,6 +149,7 @@ async def test_a_cancelled_look_costs_its_connection_and_no_place() -> None:
         async with stream:
             await stream.receive()
             if connections == 1:
+                looking.cancel()
                 await anyio.sleep_forever()
             await stream.send(HEAD + REPLY)
 
@@ -156,9 +157,9 @@ async def test_a_cancelled_look_costs_its_connection_and_no_place() -> None:
         tasks.start_soon(listener.serve, serve)
         base_url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
         async with AsyncNeuralBox("nb_test_key", base_url=base_url, max_connections=1) as nb:
-            with anyio.move_on_after(0.1) as scope:
+            with looking:
                 await nb.get(7)
-            assert scope.cancelled_caught
+            assert looking.cancelled_caught
             assert (await nb.get(7, timeout=5)).id == 18500
         tasks.cancel_scope.cancel()
     assert connections == 2

@@ -90,6 +90,22 @@ def test_replies_have_the_documented_fields(kind: str, model: str, prompt: str, 
     assert shape(read(told)) == documented(sample)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "sample"),
+    [
+        ("GET", "/models/dall-e-3", "model"),
+        ("POST", "/models/dall-e-3/calculate-price", "price"),
+        ("GET", "/user/me", "me.en"),
+        ("GET", "/user/stats", "stats"),
+        ("POST", "/keys", "key_created"),
+    ],
+)
+def test_the_account_is_told_in_the_documented_fields(method: str, path: str, sample: str) -> None:
+    """What is not about a generation has exactly the fields of its documented sample too."""
+    ask = Ask(method=method, path=f"/api/v2{path}", headers=AUTHORIZED, body=b'{"name": "my-app-production"}')
+    assert shape(read(Sandbox().world.answer(ask, 0.0))) == documented(sample)
+
+
 def shape(value: Any) -> Any:
     """Return a reply with every value replaced by its type's name."""
     if isinstance(value, dict):
