@@ -115,8 +115,13 @@ def top(profile: cProfile.Profile, calls: int) -> list[str]:
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process, as the system counts it (Linux; elsewhere its maximum up to now)."""
+    """Return the memory of this process without its garbage, as the system counts it."""
     gc.collect()
+    return resident_bytes_now()
+
+
+def resident_bytes_now() -> int:
+    """Return the memory of this process, as the system counts it (Linux; elsewhere its maximum up to now)."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

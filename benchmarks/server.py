@@ -51,6 +51,8 @@ PREDICTION = {
     "urls": {"get": "https://api.replicate.com/v1/predictions/ufawqhfynnddngldkgtslldrkq"},
 }
 STATUS = {"status": "COMPLETED", "request_id": "764cabcf", "logs": None, "metrics": {"inference_time": 3.7}}
+FILE: Final = b"\x89PNG\r\n\x1a\n" + bytes(10_000_000)
+PIECE: Final = 1 << 18
 REPLIES: Final = {b"/models/": MODEL, b"/predictions/": PREDICTION, b"/requests/": STATUS, b"/generate/": GENERATION}
 OPEN_FILES: Final = 8192
 
@@ -83,13 +85,17 @@ class Counts:
 
 
 def response(reply: object) -> bytes:
+    """Return a whole HTTP response with some JSON."""
+    return whole(json.dumps(reply).encode(), "application/json")
+
+
+def whole(body: bytes, content_type: str) -> bytes:
     """Return a whole HTTP response."""
-    body = json.dumps(reply).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-RESPONSES: Final = {part: response(reply) for part, reply in REPLIES.items()}
+RESPONSES: Final = {part: response(reply) for part, reply in REPLIES.items()} | {b"/files/": whole(FILE, "image/png")}
 
 
 class Connection(asyncio.Protocol):
@@ -98,6 +104,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._heard = b""
+        self._left = memoryview(b"")
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection."""
@@ -131,8 +139,19 @@ class Connection(asyncio.Protocol):
 
     def _send(self, answer: bytes) -> None:
         self._counts.under_way -= 1
-        if not self._transport.is_closing():
-            self._transport.write(answer)
+        self._left = memoryview(answer)
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Keep the rest: the client is slower than we are."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Send what is left, in pieces."""
+        self._paused = False
+        while self._left and not self._paused and not self._transport.is_closing():
+            piece, self._left = self._left[:PIECE], self._left[PIECE:]
+            self._transport.write(piece)
 
 
 @frozen
