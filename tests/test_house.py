@@ -25,7 +25,7 @@ LAYERS = [
     "_core.events",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",
     "_edge.clock _edge.log _edge.lock plain",
-    "_edge.slots _edge.database",
+    "_edge.slots _edge.database _edge.bodies",
     "_edge.ledger_table",
     "_edge.ledger",
     "_edge.http",
@@ -45,6 +45,7 @@ LEVELS = {module: level for level, line in enumerate(LAYERS) for module in line.
 # The only files that may import an outside thing.
 HOMES = {
     "httpx": {
+        "_edge/bodies.py",
         "_edge/fetch.py",
         "_edge/http.py",
         "_edge/slots.py",

@@ -29,7 +29,7 @@ from neuralbox_async._core.errors import (
 from neuralbox_async._core.events import Abandoned, Event, Looked, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.models import Generation, HistoryPage, Id
-from neuralbox_async._edge import clock
+from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.log import Observer, hears_each_request, tell
 from neuralbox_async._edge.slots import Slots
 
@@ -320,8 +320,12 @@ class Http:
             request.read()  # aiohttp's transport takes a body that is not read yet for one of unknown length
         started = clock.now()
         try:
-            response = await client.send(request, auth=None, follow_redirects=False)
-            came: Answer | NeuralBoxError = self._answer(response.status_code, response.headers, response.content)
+            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
+            try:
+                content = await bodies.read(response)
+            finally:
+                await response.aclose()
+            came: Answer | NeuralBoxError = self._answer(response.status_code, response.headers, content)
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
             came = self._answer(error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means

@@ -1,0 +1,80 @@
+"""Answers' bodies: read in bounded pieces, counted as they come and as they are inflated.
+
+httpx inflates each piece as far as it goes: 64 kB of gzip become 64 MB in one go. Here nothing grows beyond its limit.
+"""
+
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import httpx
+
+from neuralbox_async._core.errors import ResponseError
+
+# What is sent in another coding than these was not asked for.
+INFLATABLE: Final = frozenset({"gzip", "x-gzip", "deflate"})
+MOST_JSON_BYTES: Final = 8_000_000
+MOST_ERROR_BYTES: Final = 64_000
+# What a closed connection may still hold in its buffer.
+_MOST_PIECES_LEFT: Final = 32
+
+
+def inflater() -> "zlib._Decompress":
+    """Return what inflates gzip and zlib alike, in pieces: `decompress(data, most)`."""
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+
+async def read(response: httpx.Response) -> bytes:
+    """Return a streamed answer's body, inflated; of an error's body the first 64 kB.
+
+    Raises ResponseError if a good answer's body is larger than 8 MB, httpx.DecodingError if it cannot be inflated, and
+    what the transport raises.
+    """
+    if response.is_stream_consumed:  # by a hook of the caller's client
+        return response.content
+    good = response.status_code < 300
+    most = MOST_JSON_BYTES if good else MOST_ERROR_BYTES
+    coded = response.headers.get("content-encoding", "") in INFLATABLE
+    unpack = inflater() if coded else None
+    pieces = raw(response)
+    body, came = bytearray(), 0
+    async for part in pieces:
+        came += len(part)
+        try:
+            body += part if unpack is None else unpack.decompress(part, most + 1 - len(body))
+        except zlib.error as error:
+            await leave(response, pieces)
+            raise httpx.DecodingError(str(error)) from None
+        if max(came, len(body)) > most:
+            await leave(response, pieces)
+            if good:
+                raise _too_large(response.status_code)
+            break
+    return bytes(body[:most])
+
+
+def raw(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Return an answer's body as it comes over the wire, piece by piece."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async client gives no other
+    return aiter(response.stream)
+
+
+async def leave(response: httpx.Response, pieces: AsyncIterator[bytes]) -> None:
+    """Close an answer in the middle of its body, and end the generators that httpx and httpcore read it with.
+
+    They lie in one another: closing the outermost leaves the others to the garbage collector, of which trio complains.
+    Once the connection is closed, the innermost raises through all of them when asked for more.
+    """
+    await response.aclose()
+    with suppress(Exception):
+        for _ in range(_MOST_PIECES_LEFT):
+            await anext(pieces)
+
+
+def _too_large(status: int) -> ResponseError:
+    return ResponseError(
+        f"HTTP {status} came with a body of more than {MOST_JSON_BYTES // 1_000_000} MB; "
+        "check that base_url points to the API.",
+        status_code=status,
+    )
