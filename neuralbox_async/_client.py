@@ -23,6 +23,7 @@ from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.options import check_kinds, checked_count, checked_seconds, checked_wait, refuse
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
+from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import Http, Key
 from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._edge.log import Observer, log
@@ -183,27 +184,69 @@ class AsyncNeuralBox:
         return await self._steps.finish(generation, deadline=self._deadline(timeout))
 
     async def download(
-        self, generation: Generation | int | str, to: str | os.PathLike[str], *, timeout: float | None = None
+        self,
+        generation: Generation | int | str,
+        to: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        progress: files.Progress | None = None,
+        max_bytes: int = MOST_BYTES,
     ) -> Path:
         """Save the result of a completed generation and return the path of the file.
+
+        The file appears under its name when it is whole. What was interrupted, even by a kill, goes on where it was
+        when it is called again, if the server can tell that it is still the same file.
 
         Args:
             generation: The generation, or its id.
             to: A folder (an existing one, or with a trailing slash), where the file is named after the id and what its
                 bytes are; or a file. Missing folders are made. Texts become `.txt`.
             timeout: Seconds for the whole call; None: the client's.
+            progress: Called, in the event loop, with the bytes that are there and those of the whole file (None if
+                nobody knows), whenever some have come.
+            max_bytes: Most bytes that a file may have.
 
         Raises:
             UsageError: it is not finished yet.
             GenerationFailedError: it failed, there is nothing to download.
-            ResponseError: it has no result, or one on a host that this client does not know.
+            ResponseError: it has no result, one of more than `max_bytes`, or one on a host that this client does not
+                know.
             APIStatusError, APIConnectionError: the file could not be fetched (results expire).
             OSError: the file could not be written.
         """
-        deadline = self._deadline(timeout)
+        deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
         if not isinstance(generation, Generation):
             generation = await self._looks.look(_id(generation), deadline=deadline)
-        return await self._steps.save(generation, to, key=None, deadline=deadline)
+        source = self._steps.source(generation, deadline=deadline, most=most)
+        return await files.save(source, to, key=None, progress=progress)
+
+    async def read(
+        self, generation: Generation | int | str, *, timeout: float | None = None, max_bytes: int = MOST_BYTES
+    ) -> bytes:
+        """Fetch the result of a completed generation into memory; a text result as UTF-8.
+
+        Takes arguments and raises as `download`, but for the disk.
+        """
+        deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
+        if not isinstance(generation, Generation):
+            generation = await self._looks.look(_id(generation), deadline=deadline)
+        return await files.read(self._steps.source(generation, deadline=deadline, most=most))
+
+    @asynccontextmanager
+    async def iter_bytes(
+        self, generation: Generation | int | str, *, timeout: float | None = None, max_bytes: int = MOST_BYTES
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Fetch a result piece by piece: an async context manager that gives an async iterator of bytes.
+
+        Leaving the block, at any point, closes the connection. A cut is gone on from, if the server can; else it is an
+        APIConnectionError, since what was given cannot be taken back. The timeout counts your own time between pieces
+        too. Takes arguments and raises as `read`; what goes wrong on the way comes from the iterator.
+        """
+        deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
+        if not isinstance(generation, Generation):
+            generation = await self._looks.look(_id(generation), deadline=deadline)
+        async with files.streamed(self._steps.source(generation, deadline=deadline, most=most)) as pieces:
+            yield pieces
 
     # --- many generations --------------------------------------------------------------------------------------------
 

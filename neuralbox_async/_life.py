@@ -25,7 +25,7 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._core.rows import Row
-from neuralbox_async._edge import clock
+from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.http import Trail
 from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._reconcile import Doubts
@@ -204,7 +204,8 @@ class Life:
         folder, generation = self._wishes.folder, self.row.generation
         if folder is None or generation is None:
             return False
-        path = await self._steps.save(generation, folder, key=self.row.request.key, deadline=self._deadline())
+        source = self._steps.source(generation, deadline=self._deadline())
+        path = await files.save(source, folder, key=self.row.request.key)
         return await self._move(rows.SAVED, path=path)
 
     async def _check_file(self) -> bool:

@@ -1,17 +1,16 @@
-"""The steps that a single call and a bulk run share: submit, finish, reconcile, save. Deadlines are in loop time."""
+"""The steps that a single call and a bulk run share: submit, finish, reconcile, fetch. Deadlines are in loop time."""
 
 import math
-import os
-from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from neuralbox_async._core import api
 from neuralbox_async._core.claims import Intent
-from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, UsageError
+from neuralbox_async._core.errors import GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._edge import clock, files
+from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import NO_TRAIL, READ_TIMEOUT, Http, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
@@ -62,22 +61,15 @@ class Steps:
             self.looks.jobs.remember(request, found)
         return found
 
-    async def save(
-        self, generation: Generation, to: str | os.PathLike[str], *, key: str | None, deadline: float
-    ) -> Path:
-        """Save the result of a completed generation."""
+    def source(self, generation: Generation, *, deadline: float, most: int = MOST_BYTES) -> files.Source:
+        """Return where the result of a completed generation comes from; of any other there is none."""
         raise_if_failed(generation)
         if not generation.done:
             raise UsageError(
                 f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
                 generation_id=generation.id,
             )
-        try:
-            return await files.save(self.http, generation, to, key=key, deadline=deadline)
-        except NeuralBoxError as error:
-            failure = error
-        # The download costs nothing; what it is of is paid for.
-        raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
+        return files.Source(http=self.http, generation=generation, deadline=deadline, most=most)
 
     def abandon(
         self, request: GenerationRequest, generation: Generation | None, *, sent_at: float | None = None

@@ -4,7 +4,7 @@ httpx inflates each piece as far as it goes: 64 kB of gzip become 64 MB in one g
 """
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Final
 
@@ -16,6 +16,7 @@ from neuralbox_async._core.errors import ResponseError
 INFLATABLE: Final = frozenset({"gzip", "x-gzip", "deflate"})
 MOST_JSON_BYTES: Final = 8_000_000
 MOST_ERROR_BYTES: Final = 64_000
+_PIECE: Final = 65_536
 # What a closed connection may still hold in its buffer.
 _MOST_PIECES_LEFT: Final = 32
 
@@ -58,6 +59,39 @@ def raw(response: httpx.Response) -> AsyncIterator[bytes]:
     """Return an answer's body as it comes over the wire, piece by piece."""
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async client gives no other
     return aiter(response.stream)
+
+
+async def once(data: bytes) -> AsyncGenerator[bytes, None]:
+    """Give a body that is in memory already as the only piece."""
+    yield data
+
+
+class Unpacked:
+    """Inflates pieces, each into pieces of at most 64 kB."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._unpack = inflater()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            packed: bytes | None = self._unpack.unconsumed_tail
+            packed = packed or await anext(self._pieces, None)
+            if self._unpack.eof and packed is None:
+                raise StopAsyncIteration
+            if self._unpack.eof:
+                continue  # what follows the packed data is nothing to us
+            try:
+                data = self._unpack.decompress(packed or b"", _PIECE)
+            except zlib.error as error:
+                raise httpx.DecodingError(str(error)) from None
+            if data:
+                return data
+            if packed is None and not self._unpack.eof:
+                raise httpx.DecodingError("the packed data was cut")
 
 
 async def leave(response: httpx.Response, pieces: AsyncIterator[bytes]) -> None:

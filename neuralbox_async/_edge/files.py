@@ -1,60 +1,31 @@
-"""Results on the disk: a result appears under its name only when it is whole.
+"""Results on the disk or in memory: a file appears under its name only when it is whole.
 
-Bytes go to a part file in the same folder, the length is checked, then it is renamed. Names come from your key or the
-generation's id and from the bytes themselves, never from the server.
+Bytes go to a part file in the same folder, and what is known of their length and hash is checked before the renaming.
+Whatever blocks on the disk runs beside the event loop.
 """
 
-import hashlib
 import os
-import re
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+import anyio
+from attrs import evolve, frozen
 
-from neuralbox_async._core.errors import APIConnectionError, ResponseError, UsageError
+from neuralbox_async._core import names
+from neuralbox_async._core.errors import APIConnectionError, NeuralBoxError, ResponseError, UsageError
 from neuralbox_async._core.models import Generation
-from neuralbox_async._edge.fetch import fetch
+from neuralbox_async._edge import bodies, clock
+from neuralbox_async._edge.fetch import Fetching
 from neuralbox_async._edge.http import Http
+from neuralbox_async._edge.parts import Part
 
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-# Windows opens a device, not a file, under these names, whatever their extension.
-_DEVICES: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_LONGEST_NAME: Final = 100
-# Offset, the bytes there, the extension. Sources: the formats' own specifications.
-_MAGIC: Final = (
-    (0, b"\x89PNG\r\n\x1a\n", ".png"),
-    (0, b"\xff\xd8\xff", ".jpg"),
-    (0, b"GIF8", ".gif"),
-    (8, b"WEBP", ".webp"),
-    (8, b"WAVE", ".wav"),
-    (4, b"ftyp", ".mp4"),
-    (0, b"\x1aE\xdf\xa3", ".webm"),
-    (0, b"ID3", ".mp3"),
-    (0, b"\xff\xfb", ".mp3"),
-    (0, b"\xff\xf3", ".mp3"),
-    (0, b"\xff\xf2", ".mp3"),
-    (0, b"OggS", ".ogg"),
-    (0, b"fLaC", ".flac"),
-)
+Progress = Callable[[int, int | None], object]
 
-
-def extension(first: bytes) -> str:
-    """Tell a file's extension from its first bytes; ".bin" if they say nothing."""
-    return next((name for at, magic, name in _MAGIC if first[at : at + len(magic)] == magic), ".bin")
-
-
-def safe_name(name: str) -> str:
-    """Make a file name of a key or an id; a name that had to be changed carries a digest, so that two never meet."""
-    cleaned = _UNSAFE.sub("_", name)[:_LONGEST_NAME].strip(".")
-    is_device = _DEVICES.fullmatch(cleaned) is not None
-    if cleaned == name and not is_device:
-        return name
-    if is_device:
-        cleaned = cleaned.replace(".", "_")
-    return f"{cleaned}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".lstrip("-")
+# Written at once: few enough bytes that a hundred downloads fit in memory, many enough to be worth a thread's turn.
+_BLOCK: Final = 262_144
 
 
 def checked_folder(to: str | os.PathLike[str]) -> Path:
@@ -89,69 +60,183 @@ def _place(to: str | os.PathLike[str], stem: str) -> _Place:
     folder.mkdir(parents=True, exist_ok=True)
     if not is_folder and path.exists() and not path.is_file():
         raise UsageError(f"{os.fspath(to)!r} is neither a file nor a folder; name another place for the result.")
-    return _Place(folder=folder, stem=safe_name(stem), name=None if is_folder else path.name)
+    return _Place(folder=folder, stem=stem, name=None if is_folder else path.name)
+
+
+@frozen(kw_only=True)
+class Source:
+    """A result to fetch: of which generation, through what, until when (loop time), and of how many bytes at most."""
+
+    http: Http
+    generation: Generation
+    deadline: float
+    most: int
+
+    def fetching(self, at: int = 0, validator: str | None = None) -> Fetching:
+        """Begin to fetch the file, or the rest of it."""
+        url = self.generation.url or ""
+        return Fetching(
+            self.http, self.generation.id, url, deadline=self.deadline, most=self.most, at=at, validator=validator
+        )
+
+    def text(self) -> bytes | None:
+        """Return a result that is a text; None if it is a file. Raises ResponseError if there is neither."""
+        if self.generation.url is not None:
+            return None
+        if self.generation.text is not None:
+            return self.generation.text.encode("utf-8", "replace")
+        raise ResponseError(
+            f"Generation {self.generation.id} is completed and has neither text nor a URL; see generation.raw.",
+            billed="yes",
+            generation_id=self.generation.id,
+        )
+
+
+@contextmanager
+def _paid_for(generation: Generation) -> Iterator[None]:
+    """Say of what goes wrong which generation it is about: the download costs nothing, what it is of is paid for."""
+    try:
+        yield
+    except NeuralBoxError as error:
+        failure = error
+    else:
+        return
+    raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
+
+
+# --- on the disk -----------------------------------------------------------------------------------------------------
 
 
 async def save(
-    http: Http, generation: Generation, to: str | os.PathLike[str], *, key: str | None, deadline: float
+    source: Source, to: str | os.PathLike[str], *, key: str | None, progress: Progress | None = None
 ) -> Path:
-    """Save the result of a completed generation and return the path of the file.
+    """Save a result and return the path of the file.
 
-    Raises ResponseError if the generation has no result; OSError as the disk raises it; else what `fetch` raises.
+    Raises ResponseError if there is no result; OSError as the disk raises it; else what `Fetching` raises.
     """
-    place = _place(to, key or str(generation.id))
-    if generation.url is not None:
-
-        async def keep(headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Path:
-            return await _write(place, headers, chunks)
-
-        return await fetch(http, generation.url, keep, generation_id=generation.id, deadline=deadline)
-    if generation.text is not None:
-        with _Part(place) as part:
-            part.write(generation.text.encode("utf-8", "replace"))
-            return part.finish(".txt")
-    raise ResponseError(
-        f"Generation {generation.id} is completed and has neither text nor a URL; see generation.raw.",
-        billed="yes",
-        generation_id=generation.id,
-    )
+    generation = source.generation
+    with _paid_for(generation):
+        text = source.text()
+        place = await clock.run_blocking(partial(_place, to, names.stem(key, generation.id)))
+        unfinished = names.part_stem(source.http.base_url, generation.id, key)
+        async with _part(place, unfinished) as part:
+            if text is not None:
+                return await clock.run_blocking(partial(_write_text, part, text, place))
+            async with aclosing(source.fetching(part.size, part.validator)) as fetching:
+                return await _write(fetching, part, place, progress)
 
 
-async def _write(place: _Place, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Path:
-    with _Part(place) as part:
-        async for chunk in chunks:
-            part.write(chunk)
-        promised = headers.get("content-length", "")
-        if promised.isdigit() and "content-encoding" not in headers and part.size != int(promised):
-            raise APIConnectionError(f"the file was cut: {part.size} of {promised} bytes came", retryable=True)
-        return part.finish(extension(part.first))
+@asynccontextmanager
+async def _part(place: _Place, stem: str) -> AsyncIterator[Part]:
+    part = await clock.run_blocking(partial(Part, place.folder, stem))
+    try:
+        yield part
+    except NeuralBoxError:  # of which one, at the deadline, is an OSError too
+        raise
+    except OSError as error:
+        part.validator = None  # a part that is kept would take the room that is missing
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(place.path(""))) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await clock.run_blocking(part.leave)
 
 
-class _Part:
-    """A file in the making; it vanishes unless it is finished."""
+def _write_text(part: Part, text: bytes, place: _Place) -> Path:
+    part.restart(None)
+    part.write(text)
+    return part.finish(lambda _: place.path(".txt"), None)
 
-    def __init__(self, place: _Place) -> None:
-        self._place = place
-        self.size = 0
-        self.first = b""
 
-    def __enter__(self) -> "_Part":
-        self._path = self._place.folder / f".{self._place.stem}-{secrets.token_hex(4)}.part"
-        self._file = self._path.open("xb")
+async def _write(fetching: Fetching, part: Part, place: _Place, progress: Progress | None) -> Path:
+    block = bytearray()
+    async for piece in fetching:
+        if piece.begins_anew:
+            block.clear()
+            await clock.run_blocking(partial(part.restart, fetching.validator))
+        block += piece.data
+        if len(block) >= _BLOCK:
+            await clock.run_blocking(partial(part.write, bytes(block)))
+            block.clear()
+        if progress is not None:
+            progress(piece.at + len(piece.data), fetching.total)
+
+    def finish() -> Path:
+        part.write(bytes(block))
+        return part.finish(place.path, fetching.digest)
+
+    return await clock.run_blocking(finish)
+
+
+# --- in memory -------------------------------------------------------------------------------------------------------
+
+
+async def read(source: Source) -> bytes:
+    """Return a result's bytes; raises what `save` raises, but for the disk."""
+    with _paid_for(source.generation):
+        text = source.text()
+        if text is not None:
+            return text
+        data = bytearray()
+        async with aclosing(source.fetching()) as fetching:
+            async for piece in fetching:
+                if piece.begins_anew:
+                    data.clear()
+                data += piece.data
+            if fetching.digest is not None:
+                hashed = fetching.digest.new()
+                await clock.run_blocking(partial(hashed.update, data))
+                fetching.digest.check(hashed)
+        return bytes(data)
+
+
+@asynccontextmanager
+async def streamed(source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give a result's bytes as they come; leaving closes the connection. Raises as `read`, from the iteration."""
+    with _paid_for(source.generation):
+        text = source.text()
+    if text is not None:
+        async with aclosing(bodies.once(text)) as whole:
+            yield whole
+        return
+    async with aclosing(source.fetching()) as fetching:
+        yield _Given(source.generation, fetching)
+
+
+class _Given:
+    """The bytes of a file in their order, each once: what was given cannot be taken back."""
+
+    def __init__(self, generation: Generation, fetching: Fetching) -> None:
+        self._generation = generation
+        self._fetching = fetching
+        self._size = 0
+        self._hashed: Any = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.size += len(data)
-        if len(self.first) < 16:
-            self.first = (self.first + data)[:16]
+    async def __anext__(self) -> bytes:
+        with _paid_for(self._generation):
+            async for piece in self._fetching:
+                if piece.begins_anew:
+                    self._begin()
+                if piece.data:
+                    return self._given(piece.data)
+            if self._fetching.digest is not None and self._hashed is not None:
+                self._fetching.digest.check(self._hashed)
+        raise StopAsyncIteration
 
-    def finish(self, suffix: str) -> Path:
-        self._file.close()
-        path = self._place.path(suffix)
-        self._path.replace(path)
-        return path
+    def _given(self, data: bytes) -> bytes:
+        self._size += len(data)
+        if self._hashed is not None:
+            self._hashed.update(data)
+        return data
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+    def _begin(self) -> None:
+        if self._size:
+            raise APIConnectionError(
+                f"the file was cut after {self._size} bytes, and its server cannot go on from there; "
+                "take nb.download() or nb.read(), which can begin again."
+            )
+        self._hashed = self._fetching.digest and self._fetching.digest.new()

@@ -9,6 +9,7 @@ import ssl
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from urllib.request import getproxies, proxy_bypass
 
@@ -43,7 +44,9 @@ class Gate(Protocol):
 
 
 class Slots:
-    """At most `max_connections` requests at once, in line first in first out; submissions take at most half of them.
+    """At most `max_connections` requests at once, in line first in first out.
+
+    Submissions take at most half of them and result files a quarter, so that looks always find a way through.
 
     Our own `httpx.AsyncClient` is opened at the first request and closed by `aclose`; a caller's is used as it is and
     never closed. All of it belongs to the event loop of the first request.
@@ -58,7 +61,7 @@ class Slots:
         self._loop: EventLoopToken | None = None
         self._closed = False
         self._gate = anyio.Semaphore(0)  # real ones are made in the event loop
-        self._paid_gate = _Gates(first=self._gate, second=self._gate)
+        self._paid_gate = self._files_gate = _Gates(first=self._gate, second=self._gate)
 
     def gate(self, *, paid: bool) -> Gate:
         """Return the gate to wait at for leave to send one request: first come, first served.
@@ -78,6 +81,18 @@ class Slots:
             self._own = PlainClient(SlotTransport(self._size))
         return self._own
 
+    @asynccontextmanager
+    async def file_slot(self) -> AsyncIterator[HttpClient]:
+        """Wait in line for leave to fetch one result file; give the client to fetch it with. Raises as `gate`."""
+        self._check_open()
+        self._check_loop()
+        gate = self._files_gate
+        await gate.acquire()
+        try:
+            yield self.client()
+        finally:
+            gate.release()
+
     async def aclose(self) -> None:
         """Close our connections; closing twice is harmless. Raises ClientClosedError in another event loop."""
         self._closed = True
@@ -94,6 +109,8 @@ class Slots:
             self._gate = anyio.Semaphore(self._size, fast_acquire=True)
             submissions = anyio.Semaphore(max(1, self._size // 2), fast_acquire=True)
             self._paid_gate = _Gates(first=submissions, second=self._gate)
+            files = anyio.Semaphore(max(1, self._size // 4), fast_acquire=True)
+            self._files_gate = _Gates(first=files, second=self._gate)
         elif self._loop != loop:
             raise ClientClosedError(
                 "This AsyncNeuralBox belongs to another event loop (each asyncio.run starts a new one); "

@@ -24,7 +24,7 @@ from neuralbox_async import (
     ResponseError,
     UsageError,
 )
-from neuralbox_async._edge.files import extension, safe_name
+from neuralbox_async._core.names import extension, safe_name, stem
 
 pytestmark = pytest.mark.anyio
 
@@ -375,7 +375,7 @@ def test_the_extension_comes_from_the_bytes(first: bytes, name: str) -> None:
     assert extension(first) == name
 
 
-@pytest.mark.parametrize("name", ["18473", "gen_01j9x2abc123", "clip-7", "Clip.v2", "a" * 100, "-", "_"])
+@pytest.mark.parametrize("name", ["18473", "gen_01j9x2abc123", "clip-7", "clip.v2", "a" * 100, "-", "_"])
 def test_a_good_name_is_kept(name: str) -> None:
     """Ids and plain keys are file names as they are."""
     assert safe_name(name) == name
@@ -401,6 +401,22 @@ def test_different_names_stay_different() -> None:
     """What is cleaned away is kept in a digest: no two keys share a file."""
     names = [*BAD_NAMES, "a_b", "a__b", "x" * 4999, "x" * 101, "___"]
     assert len({safe_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("Clip", 7), ("clip", 7)),
+        (("7", 8), (None, 7)),
+        (("gen_1", 8), (None, "gen_1")),
+        ((None, "gen_A"), (None, "gen_a")),
+        ((safe_name("Clip").lower(), 7), ("Clip", 7)),
+        (("ü", 7), ("Ü", 7)),
+    ],
+)
+def test_no_two_results_meet_in_one_file(one: tuple[str | None, Any], other: tuple[str | None, Any]) -> None:
+    """Keys that differ only by case, that equal another's id, or another's file name, have files of their own."""
+    assert stem(*one).lower() != stem(*other).lower()
 
 
 async def test_what_is_neither_file_nor_folder_is_left_alone(tmp_path: Path) -> None:
