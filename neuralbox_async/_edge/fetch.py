@@ -17,7 +17,7 @@ from neuralbox_async._core.addresses import checked_result_url
 from neuralbox_async._core.api import Answer
 from neuralbox_async._core.errors import APIConnectionError, APIError, APIStatusError, NeuralBoxError, ResponseError
 from neuralbox_async._core.models import Id
-from neuralbox_async._edge import bodies
+from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.http import FREE_TIMEOUTS, Http, timed_out
 from neuralbox_async._edge.slots import CLOSE_SECONDS
 
@@ -25,6 +25,7 @@ MOST_REDIRECTS: Final = 3
 MOST_BYTES: Final = 2_000_000_000
 # A signed address may have expired before the file has: these are worth asking for a fresh one.
 EXPIRED: Final = frozenset({403, 404, 410})
+_RENEWAL_SECONDS: Final = 30.0
 
 
 @frozen
@@ -77,7 +78,7 @@ class Fetching:
         self._failures = 0
         self._renewed = self._whole = False
         self._held = AsyncExitStack()
-        self._response: httpx.Response | None = None
+        self._unread: tuple[httpx.Response, AsyncIterator[bytes]] | None = None
         self._pieces: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> "Fetching":
@@ -102,10 +103,10 @@ class Fetching:
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if its body was not read to the end."""
-        response, pieces, self._response, self._pieces = self._response, self._pieces, None, None
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            if response is not None and pieces is not None and not self._whole:
-                await bodies.leave(response, pieces)
+        unread, self._unread, self._pieces = self._unread, None, None
+        if unread is not None and not self._whole:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await bodies.leave(*unread)
         await self._held.aclose()
 
     # --- one body ----------------------------------------------------------------------------------------------------
@@ -172,7 +173,8 @@ class Fetching:
                 validator=facts.validator or self.validator,
                 digest=facts.digest or self.digest,
             )
-        self._response, self._pieces = response, bodies.raw(response)
+        self._pieces = bodies.raw(response)
+        self._unread = response, self._pieces
         coding = response.headers.get("content-encoding", "identity")
         if response.is_stream_consumed:
             self._pieces = bodies.once(response.content)
@@ -229,7 +231,8 @@ class Fetching:
             return False
         self._renewed = True
         try:
-            found = await self._http.send(api.generation(self._id), deadline=self._deadline)
+            deadline = min(self._deadline, clock.now() + _RENEWAL_SECONDS)
+            found = await self._http.send(api.generation(self._id), deadline=deadline)
         except NeuralBoxError:
             return False
         before, self._url = self._url, found.url or self._url

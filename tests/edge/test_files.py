@@ -1,5 +1,6 @@
 """Results on the disk: whole or not at all, under a safe name, fetched without the key from hosts we know."""
 
+import gzip
 import os
 import resource
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ import respx
 from neuralbox_async import (
     APIConnectionError,
     APIError,
+    APIStatusError,
     APITimeoutError,
     AsyncNeuralBox,
     Generation,
@@ -426,3 +428,97 @@ async def test_what_is_neither_file_nor_folder_is_left_alone(tmp_path: Path) -> 
         with pytest.raises(UsageError, match="neither"):
             await nb.download(Generation(id=7, status="completed", text="Hello"), tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
+
+
+# --- addresses that expire --------------------------------------------------------------------------------------------
+
+LOOK = "https://api.test/v2/generate/7"
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_an_expired_address_is_asked_for_anew_once(status: int, tmp_path: Path) -> None:
+    """A signed URL may expire before its file: one look gives a fresh one, the key stays at home."""
+    with respx.mock:
+        respx.get(f"{STORAGE}/7.webp").respond(status)
+        look = respx.get(LOOK).respond(
+            json={"id": 7, "status": "completed", "result_url": f"{STORAGE}/8.webp?sig=2"},
+        )
+        fresh = respx.get(f"{STORAGE}/8.webp?sig=2").respond(content=PNG)
+        async with client() as nb:
+            assert (await nb.download(done(), tmp_path)).read_bytes() == PNG
+    assert (look.call_count, fresh.call_count) == (1, 1)
+    assert "authorization" not in fresh.calls.last.request.headers
+
+
+async def test_a_second_expired_address_is_the_end(tmp_path: Path) -> None:
+    """The fresh address is tried once; a look that fails, or gives the same address, changes nothing."""
+    again = {"id": 7, "status": "completed", "result_url": f"{STORAGE}/8.webp?sig=2"}
+    without = {"id": 7, "status": "completed"}
+    for answer in (httpx.Response(200, json=again), httpx.Response(404), httpx.Response(200, json=without)):
+        with respx.mock:
+            respx.get(f"{STORAGE}/7.webp").respond(404)
+            respx.get(f"{STORAGE}/8.webp?sig=2").respond(410)
+            look = respx.get(LOOK).mock(return_value=answer)
+            async with client() as nb:
+                with pytest.raises(APIStatusError, match=r"download 7: HTTP 4\d\d: .* expire") as caught:
+                    await nb.download(done(), tmp_path)
+        assert look.call_count == 1
+        assert (caught.value.generation_id, caught.value.billed) == (7, "yes")
+
+
+async def test_a_fresh_address_is_checked_as_the_first(tmp_path: Path) -> None:
+    """What the look gives may not lead anywhere else either."""
+    with respx.mock:
+        respx.get(f"{STORAGE}/7.webp").respond(403)
+        respx.get(LOOK).respond(json={"id": 7, "status": "completed", "result_url": "https://evil.test/7"})
+        async with client() as nb:
+            with pytest.raises(ResponseError, match=r"evil\.test"):
+                await nb.download(done(), tmp_path)
+
+
+async def test_a_single_place_is_enough_for_a_fresh_address(tmp_path: Path) -> None:
+    """The look has the place that the file gave back."""
+    with respx.mock:
+        respx.get(f"{STORAGE}/7.webp").respond(403)
+        respx.get(LOOK).respond(json={"id": 7, "status": "completed", "result_url": f"{STORAGE}/8.webp"})
+        respx.get(f"{STORAGE}/8.webp").respond(content=PNG)
+        async with client(max_connections=1) as nb:
+            assert (await nb.download(done(), tmp_path)).read_bytes() == PNG
+
+
+@pytest.mark.parametrize("status", [202, 204, 206])
+async def test_a_status_without_a_file_is_an_error(status: int, tmp_path: Path) -> None:
+    """Accepted, empty, or a part that does not say which: none of them is saved as a result."""
+    with respx.mock:
+        respx.get(f"{STORAGE}/7.webp").respond(status)
+        async with client() as nb:
+            with pytest.raises(APIConnectionError, match=f"HTTP {status}"):
+                await nb.download(done(), tmp_path, timeout=20)
+
+
+async def test_a_packed_file_is_unpacked_in_pieces(tmp_path: Path) -> None:
+    """A storage that packs though it was not asked to is understood; a cut or unknown packing is an error."""
+    packed = gzip.compress(PNG * 1_000)
+    with respx.mock:
+        route = respx.get(f"{STORAGE}/7.webp")
+        async with client() as nb:
+            for body, coding, total in ((packed, "gzip", PNG * 1_000), (packed[:-9], "gzip", None), (PNG, "br", None)):
+                route.mock(side_effect=lambda _, b=body, c=coding: packed_answer(b, c))
+                if total is not None:
+                    assert await nb.read(done()) == total
+                    continue
+                with pytest.raises(APIError):
+                    await nb.download(done(), tmp_path, timeout=5)
+            route.mock(side_effect=lambda _: packed_answer(gzip.compress(bytes(50_000_000)), "gzip"))
+            with pytest.raises(ResponseError, match="max_bytes"):
+                await nb.read(done(), max_bytes=1_000_000)
+
+
+def packed_answer(body: bytes, coding: str) -> httpx.Response:
+    """Answer with packed bytes that httpx has not read."""
+
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield body
+
+    return httpx.Response(200, headers={"Content-Encoding": coding}, stream=Stream())
