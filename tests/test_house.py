@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PA
 LAYERS = [
     "_core.models",
     "_core.account",
-    "_core.errors",
+    "_core.errors _core.strict_json",
     "_core.addresses _core.names _core.options _core.replies _core.sse",
     "_core.api",
     "_core.events _core.ranges",

@@ -3,7 +3,6 @@
 Both families of the documentation are read (contradictions 1 to 4, 26). Unknown fields and values never break reading.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 from attrs import fields
 from cattrs import Converter
 
+from neuralbox_async._core import strict_json
 from neuralbox_async._core.account import (
     Marked,
     Model,
@@ -28,12 +28,13 @@ from neuralbox_async._core.account import (
 from neuralbox_async._core.models import Balance, Generation, HistoryPage, Id
 
 T = TypeVar("T")
+_LONGEST_ID: Final = 255
 
 
 def parsed(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object of a body, None if it is none; a bare list becomes the `items` of an object."""
     try:
-        reply = json.loads(body)
+        reply = strict_json.loads(body)
     except (ValueError, RecursionError):
         return None
     if isinstance(reply, list):
@@ -57,8 +58,9 @@ def read_generation(reply: Mapping[str, Any]) -> Generation:
 
 def is_id(value: object) -> TypeGuard[Id]:
     """Say whether a value can be a generation's id."""
-    if isinstance(value, str):
-        return bool(value.strip()) and value.isprintable() and value not in (".", "..")
+    if isinstance(value, str):  # one with U+FFFD has lost something on its way
+        plain = value.isprintable() and "\ufffd" not in value and len(value) <= _LONGEST_ID
+        return bool(value.strip()) and plain and value not in (".", "..")
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -203,7 +205,9 @@ _SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any]], Any]]] = {
 
 def _whole_number(value: object) -> int | None:
     found = number(value)
-    return None if found is None else int(found)
+    if found is None:
+        return None
+    return value if isinstance(value, int) else int(found)  # a float cannot hold every integer
 
 
 def _date(value: object) -> datetime | None:

@@ -1,0 +1,54 @@
+"""JSON from a network: what could be read in two ways, or is too deep to handle, is an error and never a guess.
+
+A name that comes twice in an object is refused, as parsers differ in which one they believe (RFC 8259, 4). NaN and
+infinities become None: they are no JSON, and say nothing. Lone surrogates become U+FFFD: no text can hold them.
+"""
+
+import json
+import math
+from typing import Any, Final
+
+DEEPEST: Final = 100
+
+
+def loads(body: bytes) -> Any:
+    """Read a JSON text. Raises ValueError or RecursionError if it is none, ambiguous, or nested more than 100 deep."""
+    found = _DECODER.decode(body.decode(json.detect_encoding(body)))
+    if b"\\ud" in body or b"\\uD" in body:
+        found = _without_surrogates(found)
+    if body.count(b"[") + body.count(b"{") > DEEPEST:
+        _check_depth(found)
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice in an object")
+    return found
+
+
+def _finite(text: str) -> float | None:
+    found = float(text)
+    return found if math.isfinite(found) else None
+
+
+def _nothing(_constant: str) -> None:
+    """Read NaN, Infinity and -Infinity as nothing."""
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_nothing)
+
+
+def _without_surrogates(found: Any) -> Any:
+    text = json.dumps(found, ensure_ascii=False)
+    return _DECODER.decode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _check_depth(found: Any) -> None:
+    level, depth = [found], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
