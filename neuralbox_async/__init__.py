@@ -5,6 +5,8 @@ async with AsyncNeuralBox() as nb:                                   # the key i
     print(answer.text, answer.tokens_spent)
 """
 
+from typing import TYPE_CHECKING
+
 from neuralbox_async._bulk import Outcome
 from neuralbox_async._client import AsyncNeuralBox
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Secret, Settings, Stats, Usage
@@ -37,7 +39,9 @@ from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._core.rows import Row as LedgerRow
 from neuralbox_async._core.rows import Summary as LedgerSummary
-from neuralbox_async._edge.ledger import Ledger
+
+if TYPE_CHECKING:
+    from neuralbox_async._edge.ledger import Ledger
 
 __all__ = [
     "APIConnectionError",
@@ -89,3 +93,12 @@ __all__ = [
     "Usage",
     "UsageError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load SQLite for those alone who open a ledger."""
+    if name != "Ledger":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from neuralbox_async._edge.ledger import Ledger  # noqa: PLC0415
+
+    return Ledger

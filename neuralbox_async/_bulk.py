@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
@@ -25,11 +25,13 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.rows import Row
-from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._fan_out import Each, Ending, Results, fan_out
 from neuralbox_async._life import Life, Wishes
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._steps import Steps
+
+if TYPE_CHECKING:  # SQLite is loaded by those who run many
+    from neuralbox_async._edge.ledger import LedgerWriter
 
 Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
 ENDS_THE_RUN: Final = (
@@ -78,7 +80,7 @@ class Run:
     What an earlier run has begun in the same ledger, and this input does not name, comes last.
     """
 
-    def __init__(self, requests: Requests, *, steps: Steps, ledger: LedgerWriter, wishes: Wishes) -> None:
+    def __init__(self, requests: Requests, *, steps: Steps, ledger: "LedgerWriter", wishes: Wishes) -> None:
         self._requests: AsyncIterator[GenerationRequest] | None = Each(requests)
         self._steps = steps
         self._ledger = ledger

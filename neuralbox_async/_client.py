@@ -25,16 +25,16 @@ from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import Http, Key
-from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._edge.log import Observer, log
 from neuralbox_async._edge.slots import HttpClient, Slots
 from neuralbox_async._fan_out import Results
 from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
-from neuralbox_async._looks import Following, Jobs, Looks
+from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others
 from neuralbox_async._steps import Steps
+from neuralbox_async._watches import Jobs
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT: Final = 600.0
@@ -311,6 +311,8 @@ class AsyncNeuralBox:
     async def _run(
         self, requests: Requests, wishes: Wishes, path: Path | None, limit: int
     ) -> AsyncIterator[Results[Outcome]]:
+        from neuralbox_async._edge.ledger import LedgerWriter  # noqa: PLC0415 - loads SQLite
+
         http = self._http
         ledger = await LedgerWriter.open(
             path, origin=http.base_url, account=http.key.fingerprint, run=clock.run_blocking

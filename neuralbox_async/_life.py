@@ -6,7 +6,7 @@ Between two steps the process may be killed, and whoever opens the ledger next g
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
@@ -27,9 +27,11 @@ from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._core.rows import Row
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.http import Trail
-from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._steps import Steps
+
+if TYPE_CHECKING:  # SQLite is loaded by those who run many
+    from neuralbox_async._edge.ledger import LedgerWriter
 
 # What the service says of one request alone; any other refusal would meet the next item too, or passes.
 OWN_REFUSALS: Final = frozenset({400, 404, 413, 414, 415, 422, 431})
@@ -63,7 +65,7 @@ class Life:
         row: Row,
         *,
         steps: Steps,
-        ledger: LedgerWriter,
+        ledger: "LedgerWriter",
         doubts: Doubts,
         wishes: Wishes,
         may_submit: Callable[[], Awaitable[None]],

@@ -1,113 +1,39 @@
-"""Following a generation: look when the pacing says so, learn from what is seen, until it is final.
+"""Following generations: look when the pacing says so, learn from what is seen, until they are final.
 
-The age of a job counts from when this client saw it accepted, however long afterwards somebody begins to wait for it.
-All who wait for one generation share its looks: whoever's look falls due first makes it, the others hear of it. Nobody
-looks in the background, so a waiter that is cancelled or fails leaves the next look to the others.
+All who wait for one generation share its looks, and one page of the history looks at up to a hundred: whoever's look
+falls due first makes it, the others hear of it. Nobody looks in the background, so a waiter that is cancelled or fails
+leaves the next look to the others.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import nullcontext
-from typing import Any, Final
+import math
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Final
 from weakref import WeakValueDictionary
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from neuralbox_async._core import api
-from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError
-from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError, RateLimitError
+from neuralbox_async._core.events import Looked
+from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
+from neuralbox_async._pages import Pages
+from neuralbox_async._watches import Job, Jobs, Watch
 
-# Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
-MOST_REMEMBERED: Final = 200_000
 LAST_LOOK_SECONDS: Final = 1.0
 # How long a generation that was accepted may be unknown to a look.
 UNSEEN_SECONDS: Final = 60.0
+# How long a page of the history may take before everybody looks by themselves.
+PAGE_SECONDS: Final = 10.0
+# From this price on, in seconds of waiting, a request is too dear to complete an entry of the history that has the
+# result and its cost.
+DEAR: Final = 1.0
 # A sleep too short to move the clock would be slept again for ever.
 SHORTEST_SLEEP: Final = 0.001
-
-
-@frozen(kw_only=True)
-class Job:
-    """What the pacing needs to know of a pending generation; `accepted_at` is loop time, `hint` the POST's reply's."""
-
-    model: str
-    params: Mapping[str, Any] | None
-    accepted_at: float
-    hint: float | None = None
-
-
-@define
-class Jobs:
-    """The pending generations this client saw accepted, by id; shared by all views of a client."""
-
-    _jobs: dict[Id, Job] = field(factory=dict, init=False)
-
-    def remember(self, request: GenerationRequest, generation: Generation) -> None:
-        """Take in an accepted generation; final ones need no waiting."""
-        if generation.done:
-            return
-        if len(self._jobs) >= MOST_REMEMBERED:
-            del self._jobs[next(iter(self._jobs))]
-        hint = hinted_seconds(generation, age=0)
-        job = Job(model=request.model, params=request.params, accepted_at=clock.now(), hint=hint)
-        self._jobs[generation.id] = job
-
-    def get(self, generation_id: Id) -> Job | None:
-        """Return what is known of a generation this client saw accepted and not yet final; None of any other."""
-        return self._jobs.get(generation_id)
-
-    def forget(self, generation: Generation) -> None:
-        """Drop a generation that is final."""
-        self._jobs.pop(generation.id, None)
-
-    def of(self, generation: Generation) -> Job:
-        """Return what is known of a generation; of one accepted elsewhere, what its reply says."""
-        known = self.get(generation.id)
-        if known is not None:
-            return known
-        age = 0.0 if generation.created_at is None else max(0.0, clock.wall() - generation.created_at.timestamp())
-        return Job(model=generation.model or "", params=generation.metadata, accepted_at=clock.now() - age)
-
-
-@define(weakref_slot=True, eq=False)
-class Watch:
-    """What all who wait for one generation share.
-
-    Attributes:
-        generation_id: Its id.
-        job: What the pacing needs to know of it; None before the first look at one accepted elsewhere.
-        latest: The last that is known of it; None before the first look at one accepted elsewhere.
-        last: Its age in seconds at the last look.
-        hint: In how many seconds it ends, as that look said; None if it did not say.
-        hints: At which age it was said to end in how many seconds.
-        looks: How many looks were made.
-        looking: Whether one is being made.
-        changed: Set when a look has ended, and replaced by a new one.
-    """
-
-    generation_id: Id
-    job: Job | None = None
-    latest: Generation | None = None
-    last: float = 0.0
-    hint: float | None = None
-    hints: list[tuple[float, float]] = field(factory=list)
-    looks: int = 0
-    looking: bool = False
-    changed: anyio.Event = field(factory=anyio.Event)
-
-    def take_hint(self, hint: float | None) -> None:
-        """Take in what the last look said of the end."""
-        self.hint = hint
-        if hint is not None:
-            self.hints.append((self.last, hint))
-
-    def wake(self) -> None:
-        """Let all waiters think again."""
-        changed, self.changed = self.changed, anyio.Event()
-        changed.set()
 
 
 @frozen(kw_only=True)
@@ -119,6 +45,7 @@ class Looks:
         pacing: Says when, and learns; shared by all views of a client.
         jobs: What is known of pending generations; shared by all views of a client.
         watches: The generations that somebody waits for; shared by all views of a client.
+        pages: The history's pages as looks; shared by all views of a client.
         look_price: Seconds of waiting that one request is worth.
         poll_interval: A fixed number of seconds between looks instead; None to let the pacing decide.
     """
@@ -127,6 +54,7 @@ class Looks:
     pacing: Pacing
     jobs: Jobs
     watches: WeakValueDictionary[Id, Watch] = field(factory=WeakValueDictionary)
+    pages: Pages = field(default=Factory(lambda self: Pages(self.jobs, self.pacing), takes_self=True))
     look_price: float
     poll_interval: float | None
 
@@ -143,6 +71,10 @@ class Looks:
             if watch.latest is None or known is None or clock.now() - known.accepted_at > UNSEEN_SECONDS:
                 raise
             return watch.latest
+        except APIError:
+            if watch.listed is None:
+                raise
+            return watch.listed
 
     def watch(self, subject: Generation | Id) -> Watch:
         """Return what the waiters for a generation share."""
@@ -152,13 +84,26 @@ class Looks:
             watch = self.watches[generation_id] = Watch(generation_id)
         if watch.job is None and isinstance(subject, Generation):
             watch.job, watch.latest = self.jobs.of(subject), subject
-            watch.take_hint(watch.job.hint)
+            watch.take_hint(watch.job.hint, age=0.0)
         return watch
 
+    @contextmanager
+    def waiting(self, watch: Watch) -> Iterator[None]:
+        """Count one more waiter for a watch; when the last one goes, nobody looks at it any more."""
+        watch.waiters += 1
+        job = watch.job
+        try:
+            with nullcontext() if job is None else self.pacing.waiting(job.model, job.params):
+                yield
+        finally:
+            watch.waiters -= 1
+            if not watch.waiters:
+                self.pages.leave(watch)
+
     def seconds_until_look(self, watch: Watch) -> float:
-        """Answer in how many seconds to look again; at once at what nothing is known of."""
+        """Answer in how many seconds a watch's own look is due; at once at what nothing is known of."""
         job, now, last = watch.job, clock.now(), watch.last
-        if job is None:
+        if job is None or watch.listed is not None:
             return 0.0
         age = now - job.accepted_at
         if self.poll_interval is not None:
@@ -166,6 +111,15 @@ class Looks:
         return self.pacing.seconds_until_look(
             job.model, job.params, age=age, last=last, look_price=self.look_price, hint=watch.hint, now=now
         )
+
+    def next_page(self, watch: Watch, own: float) -> tuple[float, int]:
+        """Answer in how many seconds this watch's waiter is to look at which page of the history; infinite if at none.
+
+        `own` is in how many seconds the watch's own look is due. With a fixed interval everybody looks by themselves.
+        """
+        if self.poll_interval is not None:
+            return math.inf, 0
+        return self.pages.next_look(watch, self.look_price, own=own, now=clock.now())
 
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
@@ -175,14 +129,73 @@ class Looks:
         finally:
             watch.looking = False
             watch.wake()
+        self._take(watch, latest)
+
+    async def look_at_page(self, number: int, *, deadline: float) -> None:
+        """Let one page of the history answer all whom it should show; where it does not, they look by themselves."""
+        group = self.pages.begin(number)
+        if not group:  # they have just been looked at
+            return
+        for each in group:
+            each.looking = True
+        patience = clock.now() + PAGE_SECONDS
+        heard: list[Watch] = []
+        try:
+            page = await self.http.send(api.history(page=number), deadline=min(deadline, patience))
+            heard = self._hear(page, set(group))
+            self.pages.take(number, page, group, others=bool(heard), now=clock.now())
+        except APIError as error:
+            # A closed window and a waiter's own deadline say nothing of the history.
+            if not isinstance(error, RateLimitError) and deadline > patience:
+                self.pages.rest(now=clock.now())
+        finally:
+            for each in group:
+                each.looking = False
+            self.pages.leave(*heard)
+            for each in {*group, *heard}:
+                each.wake()
+
+    def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:
+        heard = []
+        for entry in page.items:
+            watch = self.watches.get(entry.id)
+            if watch is None or (watch.latest is not None and watch.latest.done):
+                continue
+            if watch.looking and watch not in group:  # it is being looked at, and that will tell more
+                continue
+            watch.missed, watch.unlisted = 0, False
+            if entry.done and not self._suffices(entry):
+                watch.listed = entry
+            else:
+                self.http.tell(Looked(generation=entry))
+                self._take(watch, entry)
+            heard.append(watch)
+        return heard
+
+    def _suffices(self, entry: Generation) -> bool:
+        """Say whether an entry of the history needs no look to complete it.
+
+        A failed one that does not give the reason always does; a completed one unless requests are dear and it has its
+        result and its cost.
+        """
+        if entry.failed:
+            return entry.error is not None
+        has_result = entry.url is not None or entry.text is not None
+        return self.look_price >= DEAR and has_result and entry.tokens_spent is not None
+
+    def _take(self, watch: Watch, latest: Generation) -> None:
         job = watch.job or self.jobs.of(latest)
         age = clock.now() - job.accepted_at
         if latest.done:
             self.jobs.forget(latest)
         if latest.done and watch.job is not None:
             self._learn(watch, job, latest, age)
-        watch.job, watch.latest, watch.last, watch.looks = job, latest, age, watch.looks + 1
-        watch.take_hint(hinted_seconds(latest, age=age))
+        hint = hinted_seconds(latest, age=age)
+        if latest is watch.latest or (latest.partial and hint is None):
+            watch.pass_time(age)  # nothing was said of the end, so what was said before still holds
+        else:
+            watch.take_hint(hint, age=age)
+        watch.job, watch.latest, watch.looks, watch.listed = job, latest, watch.looks + 1, None
 
     def _learn(self, watch: Watch, job: Job, final: Generation, age: float) -> None:
         taken_ms, now = _taken_ms(final), clock.now()
@@ -228,8 +241,8 @@ class Following:
         if self._watch is None:
             self._watch = self._looks.watch(self._subject)
             self._heard = self._watch.looks
-        watch, job = self._watch, self._watch.job
-        with nullcontext() if job is None else self._looks.pacing.waiting(job.model, job.params):
+        watch = self._watch
+        with self._looks.waiting(watch):
             latest = await self._until_looked(watch)
         self._heard = watch.looks
         return latest
@@ -237,10 +250,15 @@ class Following:
     async def _until_looked(self, watch: Watch) -> Generation:
         while watch.latest is None or watch.looks == self._heard:
             seconds = self._seconds_until_look(watch)
+            together, page = math.inf, 0
             if watch.looking:
                 seconds = self._deadline - clock.now()
-            if seconds > SHORTEST_SLEEP:
-                with anyio.move_on_after(seconds):
+            else:
+                together, page = self._looks.next_page(watch, seconds)
+            if together <= SHORTEST_SLEEP:
+                await self._looks.look_at_page(page, deadline=self._deadline)
+            elif seconds > SHORTEST_SLEEP:
+                with anyio.move_on_after(min(seconds, together)):
                     await watch.changed.wait()
             else:
                 await self._look(watch)

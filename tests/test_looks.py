@@ -1,7 +1,10 @@
 """Waiting, told as stories on the sandbox: when it looks, how often, and until when."""
 
 import gc
+import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import httpx
@@ -17,7 +20,7 @@ from neuralbox_async import (
     Pacing,
     UsageError,
 )
-from neuralbox_async._looks import MOST_REMEMBERED, Jobs
+from neuralbox_async._watches import MOST_REMEMBERED, Jobs
 from neuralbox_async.sandbox import Model, Sandbox, faults
 
 pytestmark = pytest.mark.anyio
@@ -421,3 +424,173 @@ async def test_what_was_learned_survives_the_program() -> None:
             await nb.generate("clip", "A flower")
         looks.append(sandbox.requests.looks)
     assert looks[1] <= 2 < looks[0]
+
+
+# --- one look for many ----------------------------------------------------------------------------------------------
+
+
+async def wait_for_many(nb: AsyncNeuralBox, clips: Sequence[Generation]) -> list[Generation]:
+    """Wait for all of these at once; failed ones are among what is returned."""
+    ended: list[Generation] = []
+
+    async def follow(clip: Generation) -> None:
+        ended.append([look async for look in nb.poll(clip)][-1])
+
+    async with anyio.create_task_group() as tasks:
+        for clip in clips:
+            tasks.start_soon(follow, clip)
+    return ended
+
+
+async def looked_at(sandbox: Sandbox, count: int = 50, **options: Any) -> list[Generation]:
+    """Let so many generations be waited for at once."""
+    async with sandbox.client(timeout=3_000, **options) as nb:
+        clips = [await nb.submit("kling-v2.1", f"A flower {number}") for number in range(count)]
+        return await wait_for_many(nb, clips)
+
+
+def pages_of(sandbox: Sandbox) -> int:
+    """Return how many pages of the history were read."""
+    return sandbox.requests.of("GET", "/user/history")
+
+
+def rich(**options: Any) -> Sandbox:
+    """Return a sandbox with no limits and tokens for everything."""
+    return Sandbox(plan="elite", balance=1_000_000, **options)
+
+
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_one_page_answers_many(family: str) -> None:
+    """Fifty who wait together take fewer requests than three each, and every result comes whole."""
+    sandbox = rich(family=family)
+    ended = await looked_at(sandbox)
+    assert {each.status for each in ended} == {"completed"}
+    assert len({each.id for each in ended}) == 50
+    assert not any(each.partial for each in ended)
+    assert pages_of(sandbox) > 0
+    assert pages_of(sandbox) + sandbox.requests.looks < 3 * 50
+
+
+async def test_where_requests_are_dear_the_history_s_entry_will_do() -> None:
+    """From a look_price of 1 on, a result and its cost need no look of their own; `partial` says so."""
+    sandbox = rich()
+    ended = await looked_at(sandbox, look_price=2.0)
+    assert sum(each.partial for each in ended) > 40
+    assert all(each.url is not None and each.tokens_spent is not None for each in ended)
+    assert pages_of(sandbox) + sandbox.requests.looks < 50
+
+
+async def test_a_failure_is_looked_at_for_its_reason() -> None:
+    """The history's entry of a failed generation lacks the provider's words."""
+    sandbox = rich()
+    async with sandbox.client(look_price=2.0) as nb:
+        clips = [await nb.submit("kling-v2.1", "Something forbidden") for _ in range(20)]
+        ended = await wait_for_many(nb, clips)
+    assert [each.error for each in ended] == ["Provider error: content policy violation"] * 20
+    assert pages_of(sandbox) > 0
+
+
+async def test_one_job_alone_reads_no_page() -> None:
+    """Whoever waits for one generation looks at that one."""
+    sandbox = rich()
+    for number in range(30):
+        sandbox.book("kling-v2.1", f"somebody else's {number}")
+    assert len(await looked_at(sandbox, count=1)) == 1
+    assert pages_of(sandbox) == 0
+
+
+async def test_with_a_fixed_interval_no_page_is_read() -> None:
+    """poll_interval is kept to the letter: each generation is looked at by itself."""
+    sandbox = rich()
+    assert len(await looked_at(sandbox, count=20, poll_interval=5)) == 20
+    assert pages_of(sandbox) == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.status(500), faults.status(404, "not_found"), faults.hang(), faults.html()],
+    ids=["500", "404", "hangs", "a proxy's page"],
+)
+async def test_a_history_that_fails_harms_nobody(fault: faults.Fault) -> None:
+    """Everybody looks by themselves then, and the history is tried again only after a while."""
+    sandbox = rich()
+    sandbox.order(fault, on="GET /user/history", times=None)
+    ended = await looked_at(sandbox)
+    assert {each.status for each in ended} == {"completed"}
+    assert not any(each.partial for each in ended)
+
+
+@pytest.mark.parametrize("lag", [20.0, 60.0, 200.0, math.inf])
+async def test_a_history_that_lags_harms_nobody(lag: float) -> None:
+    """What the history does not show is looked at by itself; results come as before."""
+    sandbox = rich(history_lag=lag)
+    async with sandbox.client() as nb:
+        clips = [await nb.submit("kling-v2.1", f"A flower {number}") for number in range(50)]
+        ended = await wait_for_many(nb, clips)
+    assert {each.status for each in ended} == {"completed"}
+    assert pages_of(sandbox) + sandbox.requests.looks < 10 * 50
+
+
+async def test_a_history_that_never_shows_ours_is_left_alone() -> None:
+    """Hours of waiting cost only a few pages that help nobody."""
+    sandbox = Sandbox(plan="elite", models=clip_of(4_000), history_lag=math.inf)
+    async with sandbox.client(timeout=10_000, pacing=Pacing({"clip": (3_000, 5_000)})) as nb:
+        await wait_for_many(nb, [await nb.submit("clip", f"A flower {number}") for number in range(10)])
+    assert 1 <= pages_of(sandbox) <= 12
+
+
+async def test_others_of_the_same_account_only_shift_the_pages() -> None:
+    """With 150 of somebody else's on top, ours are found on the second page."""
+    sandbox = rich()
+    async with sandbox.client(look_price=2.0) as nb:
+        clips = [await nb.submit("kling-v2.1", f"A flower {number}") for number in range(50)]
+        for number in range(60):
+            sandbox.book("kling-v2.1", f"somebody else's {number}")
+        ended = await wait_for_many(nb, clips)
+    assert {each.id for each in ended} == {each.id for each in clips}
+    assert pages_of(sandbox) + sandbox.requests.looks < 60
+
+
+async def test_more_than_a_page_are_found_on_their_pages() -> None:
+    """Three hundred that wait together need no look of their own."""
+    sandbox = rich()
+    ended = await looked_at(sandbox, count=300, look_price=2.0)
+    assert {each.status for each in ended} == {"completed"}
+    assert pages_of(sandbox) + sandbox.requests.looks < 0.6 * 300
+
+
+async def test_a_cancelled_reader_of_a_page_leaves_it_to_another() -> None:
+    """Whoever reads the page may go while it hangs; the others are answered all the same."""
+    sandbox = rich(models=clip_of(61))
+    sandbox.order(faults.hang(), on="GET /user/history")
+    scopes = [anyio.CancelScope() for _ in range(10)]
+    done: list[str] = []
+    async with sandbox.client(pacing=Pacing({"clip": (55, 65)})) as nb:
+
+        async def follow(clip: Generation, scope: anyio.CancelScope) -> None:
+            with scope:
+                done.append((await nb.wait(clip)).status)
+
+        async with anyio.create_task_group() as tasks:
+            for number, scope in enumerate(scopes):
+                tasks.start_soon(follow, await nb.submit("clip", f"A flower {number}"), scope)
+            for _ in range(600):
+                await anyio.sleep(0 if pages_of(sandbox) else 0.1)
+            assert pages_of(sandbox) == 1
+            for scope in scopes[:5]:
+                scope.cancel()
+    assert done == ["completed"] * 5
+
+
+async def test_the_next_look_after_a_404_keeps_what_was_hinted() -> None:
+    """A look that says nothing of the end leaves the hint where it was, instead of starting it anew."""
+    sandbox = rich(family="b", models=clip_of(60))
+    ages = []
+    for unseen in (0, 1):
+        if unseen:
+            sandbox.order(faults.status(404, "not_found"), on="GET /generate/{id}", times=1)
+        async with sandbox.client(pacing=Pacing({"clip": (20, 100)})) as nb:
+            began = anyio.current_time()
+            await nb.generate("clip", "A flower")
+            ages.append(anyio.current_time() - began)
+    assert max(ages) < 66

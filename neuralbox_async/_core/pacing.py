@@ -18,11 +18,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Any, Final, Self, TypeVar
 
 from attrs import Attribute, define, field, frozen
 
 from neuralbox_async._core.errors import UsageError
+from neuralbox_async._core.idle import Law
 from neuralbox_async._core.models import Generation
 
 T = TypeVar("T")
@@ -85,14 +87,17 @@ def next_look(points: Sequence[float], last: float, price: float) -> float:
     waiting. One walk over the sorted list.
     """
     behind = bisect_right(points, last)
-    ahead = points[behind:]
-    if 4 * behind >= len(points):
-        ahead = sorted([*ahead, *(factor * last for factor in _OVERRUN)])
+    ahead = sorted([*points[behind:], *_overrun(len(points), behind, last)])
     count, sum_of_ends = 1, ahead[0]
     while count < len(ahead) and (len(ahead) * price + sum_of_ends) / count > ahead[count]:
         sum_of_ends += ahead[count]
         count += 1
     return min((len(ahead) * price + sum_of_ends) / count, ahead[-1])
+
+
+def _overrun(points: int, behind: int, last: float) -> list[float]:
+    """Return further ages at which a job may end, once a quarter of the points lies behind its last look."""
+    return [factor * last for factor in _OVERRUN] if 4 * behind >= points else []
 
 
 def hinted_seconds(reply: Generation, *, age: float) -> float | None:
@@ -134,6 +139,7 @@ class _Learned:
 
     pretend: list[float]
     _points: list[float] | None = None
+    _sums: list[float] | None = None
     seen: deque[float] = field(factory=lambda: deque(maxlen=KEPT_DURATIONS))
     count: int = 0
 
@@ -143,7 +149,7 @@ class _Learned:
             del self.pretend[0]
         self.count += 1
         self.seen.append(value)
-        self._points = None
+        self._points = self._sums = None
 
     @property
     def points(self) -> list[float]:
@@ -155,6 +161,13 @@ class _Learned:
             newest = list(self.seen)[-10:] if len(self.seen) >= 30 else []
             self._points = smeared([*self.pretend, *self.seen, *newest])
         return self._points
+
+    @property
+    def sums(self) -> list[float]:
+        """Return what the first 0, 1, 2 … points add up to."""
+        if self._sums is None:
+            self._sums = [0.0, *accumulate(self.points)]
+        return self._sums
 
 
 @frozen(order=True)
@@ -273,18 +286,34 @@ class Pacing:
         everything learned counts at once.
         """
         known = self._of(model, params)
-        ends = known.points(now)
-        if hint is not None:
-            # Hints come in whole seconds: the floor on both sides keeps the rounding of short ones from looking like
-            # a large error.
-            hinted = [last + (hint + self.floor) * error - self.floor for error in known.hint_errors.points]
-            ends = min(hinted, ends, key=lambda points: _openness(points, last))
+        ends = self._hinted_ends(known, last, hint, now) or known.points(now)
         at = next_look(ends, last, look_price)
         return max(0.0, last + min(self.cap, max(self.floor, at - last)) - age)
 
     def longest_seconds(self, model: str, params: Mapping[str, Any] | None, *, now: float) -> float:
         """Answer how long a job of this model may take, as far as is known."""
         return self._of(model, params).points(now)[-1]
+
+    def law(
+        self, model: str, params: Mapping[str, Any] | None, *, began: float, last: float, hint: float | None, now: float
+    ) -> Law:
+        """Answer when a job that began at `began` (loop time) may end, for a look that answers many (`idle`)."""
+        known = self._of(model, params)
+        learned, shift, scale = known.durations, 0.0, 1.0
+        if hint is not None and self._hinted_ends(known, last, hint, now):
+            learned, shift, scale = known.hint_errors, last - self.floor, hint + self.floor
+        points = known.points(now) if learned is known.durations else learned.points
+        overrun = _overrun(len(points), bisect_right(points, (last - shift) / scale), last)
+        return Law(began=began, points=points, sums=learned.sums, last=last, shift=shift, scale=scale, overrun=overrun)
+
+    def _hinted_ends(self, known: _Model, last: float, hint: float | None, now: float) -> list[float] | None:
+        """Return the ends that a hint makes possible; None if the durations known say more."""
+        if hint is None:
+            return None
+        # Hints come in whole seconds: the floor on both sides keeps the rounding of short ones from looking like a
+        # large error.
+        hinted = [last + (hint + self.floor) * error - self.floor for error in known.hint_errors.points]
+        return hinted if _openness(hinted, last) <= _openness(known.points(now), last) else None
 
     def learn(
         self,

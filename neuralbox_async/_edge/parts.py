@@ -8,7 +8,6 @@ blocks: run it where that harms nobody.
 import hashlib
 import json
 import os
-import secrets
 import stat
 import sys
 import threading
@@ -59,7 +58,7 @@ class Part:
         self._path = folder / f".{stem}.part"
         handle = _owned(self._path)
         if handle is None:
-            self._path = folder / f".{stem}-{secrets.token_hex(4)}.part"
+            self._path = folder / f".{stem}-{os.urandom(4).hex()}.part"
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY, _RIGHTS)
         self._handle = handle
         self._note = self._path.with_suffix(".json")

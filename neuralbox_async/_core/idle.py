@@ -1,0 +1,99 @@
+"""One look that answers many is due when their expected idle times, summed, reach its price.
+
+A job's idle time at an age is how long a finished result is expected to have lain there since its last look:
+mean(max(0, age - end)) over the ends that are still possible. It is convex in the age, and so is the sum: from a time
+at which it is too large, Newton's steps approach the due time without ever passing it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import field, frozen
+
+# A look whose answers do not mostly come from one job is worth sharing; the other one's own look is cheaper.
+MOST_OF_ONE: Final = 0.5
+STEPS: Final = 20
+CLOSE_ENOUGH: Final = 0.005
+
+
+@frozen(kw_only=True)
+class Law:
+    """When one job may end: sorted ages, as likely to end between any two neighbours, and where it stands.
+
+    Between the ages, since jobs that began together would all be looked at just after each of them otherwise.
+
+    Attributes:
+        began: When the job began, in loop time; ages count from it.
+        points: Sorted values, of which `shift + scale * value` is an age in seconds.
+        sums: What the first 0, 1, 2 … points add up to.
+        last: Its age at the last look.
+        overrun: Further possible ages.
+    """
+
+    began: float
+    points: Sequence[float] = field(repr=False)
+    sums: Sequence[float] = field(repr=False)
+    last: float
+    shift: float = 0.0
+    scale: float = 1.0
+    overrun: Sequence[float] = ()
+    _value: float = field(init=False)
+    _behind: float = field(init=False)
+    _area: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        value = (self.last - self.shift) / self.scale
+        behind, area = self._passed(value)
+        for name, known in (("_value", value), ("_behind", behind), ("_area", area)):
+            object.__setattr__(self, name, known)  # worked out once for all the times that are asked for
+
+    def idle(self, now: float) -> tuple[float, float]:
+        """Answer the expected idle time in seconds, and the chance that the job has ended, at `now` (loop time)."""
+        age = now - self.began
+        if age <= self.last:
+            return 0.0, 0.0
+        value = (age - self.shift) / self.scale
+        passed, area = self._passed(value)
+        ended = passed - self._behind
+        idle = self.scale * (area - self._area - self._behind * (value - self._value))
+        for each in self.overrun:
+            if each < age:
+                idle, ended = idle + age - each, ended + 1
+        possible = len(self.points) - self._behind + len(self.overrun)
+        return (idle / possible, ended / possible) if possible else (0.0, 0.0)
+
+    def _passed(self, value: float) -> tuple[float, float]:
+        """Return how many points lie behind a value, parts of one included, and the integral of that."""
+        points = self.points
+        whole = bisect_right(points, value)
+        area = whole * value - self.sums[whole]
+        if not 0 < whole < len(points):
+            return float(whole), area
+        beyond, gap = value - points[whole - 1], points[whole] - points[whole - 1]
+        return whole - 0.5 + beyond / gap, area - beyond / 2 * (1 - beyond / gap)
+
+
+def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
+    """Answer when one look at all these jobs is due, in loop time; `latest` if that is not before."""
+    at = latest
+    for _ in range(STEPS):
+        idle, slope = _together(laws, at)
+        if idle <= price * (1 + CLOSE_ENOUGH) or not slope:
+            break
+        at -= (idle - price) / slope
+    return at
+
+
+def worth_sharing(laws: Sequence[Law], now: float) -> bool:
+    """Say whether a look at all these jobs answers several of them, rather than one and the others in passing."""
+    parts = [law.idle(now)[0] for law in laws]
+    return len(parts) > 1 and max(parts) <= MOST_OF_ONE * sum(parts)
+
+
+def _together(laws: Sequence[Law], now: float) -> tuple[float, float]:
+    idle = slope = 0.0
+    for law in laws:
+        one, ended = law.idle(now)
+        idle, slope = idle + one, slope + ended
+    return idle, slope

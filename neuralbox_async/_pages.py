@@ -1,0 +1,173 @@
+"""Which page of the history shows whom, and when it is due: once its answers' idle times add up to the price of a look.
+
+The history is newest first, so how many generations this client saw accepted since tells where one stands; what others
+make with the same account shifts it, as the pages read show. A history that shows none of ours is left alone for a
+while. Only the 100 that are due soonest are ever considered.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field
+
+from neuralbox_async._core.api import MOST_ON_A_PAGE
+from neuralbox_async._core.idle import Law, due_together, worth_sharing
+from neuralbox_async._core.models import HistoryPage, Id
+from neuralbox_async._core.pacing import Pacing
+from neuralbox_async._watches import Jobs, Line, Watch
+
+FIRST_REST: Final = 60.0
+LONGEST_REST: Final = 900.0
+# What newcomers may add to the idle time of a page that is not due yet, as a share of the price, before it is thought
+# over again.
+_ADDED: Final = 0.1
+
+
+@define
+class _Due:
+    """Which page is due when; infinite if none would answer several. `added` is what newcomers add to its idle time."""
+
+    at: float
+    page: int
+    price: float
+    added: float = 0.0
+
+
+@define(eq=False)
+class Pages:
+    """The pages of the history as looks; shared by all views of a client.
+
+    Attributes:
+        jobs: What is known of pending generations.
+        pacing: Says when they may end.
+    """
+
+    jobs: Jobs
+    pacing: Pacing
+    _line: Line = field(factory=Line, init=False)
+    _first: Watch | None = field(default=None, init=False)
+    _due: _Due | None = field(default=None, init=False)
+    _shift: int = field(default=0, init=False)
+    _rests_until: float = field(default=-math.inf, init=False)
+    _rest: float = field(default=FIRST_REST, init=False)
+    _noted_at: float = field(default=-math.inf, init=False)
+
+    def next_look(self, watch: Watch, price: float, *, own: float, now: float) -> tuple[float, int]:
+        """Answer in how many seconds this watch's waiter is to look at which page; infinite if that is another's task.
+
+        `own` is in how many seconds its own look is due. The waiter of the watch that is due soonest looks at pages,
+        or any whose own look is due now.
+        """
+        if watch.job is None or watch.unlisted or watch.listed is not None:
+            self.leave(watch)
+            return math.inf, 0
+        self._line.put(watch, now + own)
+        if self._resting(now):
+            return math.inf, 0
+        if own <= 0:
+            page = self._page_of(watch)
+            several = worth_sharing(self._laws(self._groups().get(page, []), now), now)
+            return (0.0 if several else math.inf), page
+        if self._line.first() is not watch:
+            self._add(watch, now)
+            self._wake_first()
+            return math.inf, 0
+        if self._first is not watch:
+            self._first, self._due = watch, None
+        due = self._due
+        if due is None or due.price != price or due.at <= now:
+            due = self._due = self._next_due(price, now + own, now)
+        return due.at - now, due.page
+
+    def begin(self, page: int) -> list[Watch]:
+        """Return whom a look at a page is to answer: of the 100 that are due soonest, those that should be on it."""
+        self._due = None
+        return self._groups().get(page, [])
+
+    def _groups(self) -> dict[int, list[Watch]]:
+        groups: dict[int, list[Watch]] = {}
+        for watch in self._line.soonest(MOST_ON_A_PAGE):
+            if not watch.looking:
+                groups.setdefault(self._page_of(watch), []).append(watch)
+        return groups
+
+    def _next_due(self, price: float, latest: float, now: float) -> _Due:
+        best = _Due(math.inf, 0, price)
+        for page, group in self._groups().items():
+            laws = self._laws(group, now)
+            at = max(now, due_together(laws, price, latest=latest), self._looked_at(group[0]) + self.pacing.floor)
+            if at < best.at and worth_sharing(laws, at):
+                best = _Due(at, page, price)
+        return best
+
+    def _looked_at(self, watch: Watch) -> float:
+        return watch.last + (0.0 if watch.job is None else watch.job.accepted_at)
+
+    def _page_of(self, watch: Watch) -> int:
+        """Return the number of the page that should show a watch."""
+        return 1 + self._position(watch) // MOST_ON_A_PAGE
+
+    def leave(self, *watches: Watch) -> None:
+        """Stop looking for these; whoever is due soonest then is woken."""
+        for each in watches:
+            self._line.leave(each)
+        self._wake_first()
+
+    def take(self, number: int, page: HistoryPage, group: Sequence[Watch], *, others: bool, now: float) -> None:
+        """Learn from a page where the history has ours, and who is missing; `others` is whether it shows more of ours.
+
+        One that is missing is expected once more, if it should be on another page; then it is looked at by itself.
+        """
+        positions = {each.id: place for place, each in enumerate(page.items, (number - 1) * MOST_ON_A_PAGE)}
+        shown = [each for each in group if each.generation_id in positions]
+        if shown:
+            self._rest = FIRST_REST
+            self._learn_shift(shown, positions)
+        elif not others:
+            self.rest(now=now)
+        for each in group:
+            each.missed = 0 if each.generation_id in positions else each.missed + 1
+            each.unlisted = each.missed > 1 or (each.missed > 0 and self._page_of(each) == number)
+
+    def rest(self, *, now: float) -> None:
+        """Leave the history alone for a while, the longer the more often it did not help."""
+        self._rests_until, self._rest = now + self._rest, min(LONGEST_REST, 2 * self._rest)
+
+    def _learn_shift(self, shown: Sequence[Watch], positions: dict[Id, int]) -> None:
+        watch = shown[len(shown) // 2]
+        self._shift += positions[watch.generation_id] - self._position(watch)
+
+    def _position(self, watch: Watch) -> int:
+        newer = 0 if watch.job is None else self.jobs.newer_than(watch.job)
+        return max(0, newer + self._shift)
+
+    def _resting(self, now: float) -> bool:
+        if now < self._noted_at:  # a clock that shows less belongs to another event loop
+            self._rests_until = -math.inf
+        self._noted_at = now
+        return now < self._rests_until
+
+    def _add(self, watch: Watch, now: float) -> None:
+        """Let a newcomer's idle time count towards the page that is due next."""
+        due = self._due
+        if due is None or (due.page and self._page_of(watch) != due.page):
+            return
+        due.added += self._law(watch, now).idle(due.at)[0] if due.page else due.price
+        if due.added > _ADDED * due.price:
+            self._due = self._first = None
+
+    def _wake_first(self) -> None:
+        first = self._line.first()
+        if first is not self._first:
+            self._first, self._due = first, None
+            if first is not None:
+                first.wake()
+
+    def _laws(self, watches: Sequence[Watch], now: float) -> list[Law]:
+        return [self._law(each, now) for each in watches]
+
+    def _law(self, watch: Watch, now: float) -> Law:
+        job = watch.job
+        assert job is not None  # noqa: S101 - nobody else stands in the line
+        return self.pacing.law(job.model, job.params, began=job.accepted_at, last=watch.last, hint=watch.hint, now=now)

@@ -1,0 +1,197 @@
+"""What is known of each pending generation, and who waits for it: one watch for all waiters, in line by when it is due.
+
+The age of a job counts from when this client saw it accepted, however long afterwards somebody begins to wait for it.
+"""
+
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
+
+import anyio
+from attrs import define, field, frozen
+
+from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._core.pacing import hinted_seconds
+from neuralbox_async._edge import clock
+
+# Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
+MOST_REMEMBERED: Final = 200_000
+# How far apart two times may be and still be the same.
+_INSTANT: Final = 0.001
+
+
+@frozen(kw_only=True)
+class Job:
+    """What the pacing needs to know of a pending generation.
+
+    Attributes:
+        model: The model's slug.
+        params: Its options.
+        accepted_at: When this client saw it accepted, in loop time.
+        hint: In how many seconds it ends, as the POST's reply said.
+        place: How many generations this client had seen accepted with it; 0 for one accepted elsewhere.
+    """
+
+    model: str
+    params: Mapping[str, Any] | None
+    accepted_at: float
+    hint: float | None = None
+    place: int = 0
+
+
+@define
+class Jobs:
+    """The pending generations this client saw accepted, by id; shared by all views of a client.
+
+    Attributes:
+        accepted: How many generations this client has seen accepted, finished ones too.
+    """
+
+    accepted: int = field(default=0, init=False)
+    _jobs: dict[Id, Job] = field(factory=dict, init=False)
+
+    def remember(self, request: GenerationRequest, generation: Generation) -> None:
+        """Take in an accepted generation; final ones need no waiting."""
+        self.accepted += 1
+        if generation.done:
+            return
+        if len(self._jobs) >= MOST_REMEMBERED:
+            del self._jobs[next(iter(self._jobs))]
+        hint = hinted_seconds(generation, age=0)
+        job = Job(model=request.model, params=request.params, accepted_at=clock.now(), hint=hint, place=self.accepted)
+        self._jobs[generation.id] = job
+
+    def get(self, generation_id: Id) -> Job | None:
+        """Return what is known of a generation this client saw accepted and not yet final; None of any other."""
+        return self._jobs.get(generation_id)
+
+    def forget(self, generation: Generation) -> None:
+        """Drop a generation that is final."""
+        self._jobs.pop(generation.id, None)
+
+    def of(self, generation: Generation) -> Job:
+        """Return what is known of a generation; of one accepted elsewhere, what its reply says."""
+        known = self.get(generation.id)
+        if known is not None:
+            return known
+        age = 0.0 if generation.created_at is None else max(0.0, clock.wall() - generation.created_at.timestamp())
+        return Job(model=generation.model or "", params=generation.metadata, accepted_at=clock.now() - age)
+
+    def newer_than(self, job: Job) -> int:
+        """Return how many generations were accepted after this one, as far as this client knows."""
+        return self.accepted - job.place
+
+
+@define(weakref_slot=True, eq=False)
+class Watch:
+    """What all who wait for one generation share.
+
+    Attributes:
+        generation_id: Its id.
+        job: What the pacing needs to know of it; None before the first look at one accepted elsewhere.
+        latest: The last that is known of it; None before the first look at one accepted elsewhere.
+        last: Its age in seconds at the last look.
+        hint: In how many seconds it ends, as that look said; None if it did not say.
+        hints: At which age it was said to end in how many seconds.
+        looks: How many looks were made.
+        looking: Whether one is being made.
+        listed: Its entry in the history, final, but without all that a look would tell.
+        missed: How often in a row a page of the history did not show it.
+        unlisted: Whether the history did not show it where it should.
+        waiters: How many wait for it now.
+        changed: Set when a look has ended, and replaced by a new one.
+    """
+
+    generation_id: Id
+    job: Job | None = None
+    latest: Generation | None = None
+    last: float = 0.0
+    hint: float | None = None
+    hints: list[tuple[float, float]] = field(factory=list)
+    looks: int = 0
+    looking: bool = False
+    listed: Generation | None = None
+    missed: int = 0
+    unlisted: bool = False
+    waiters: int = 0
+    changed: anyio.Event = field(factory=anyio.Event)
+    _turn: "_Turn | None" = field(default=None, init=False)
+
+    def take_hint(self, hint: float | None, *, age: float) -> None:
+        """Take in what a look at this age said of the end."""
+        self.last, self.hint = age, hint
+        if hint is not None:
+            self.hints.append((age, hint))
+
+    def pass_time(self, age: float) -> None:
+        """Take in a look at this age that said nothing of the end."""
+        self.hint = None if self.hint is None else max(0.0, self.hint - (age - self.last))
+        self.last = age
+
+    def wake(self) -> None:
+        """Let all waiters think again."""
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
+
+
+@define(eq=False)
+class _Turn:
+    """A watch's place in the line; a turn whose watch has left stays until it comes first."""
+
+    due: float
+    number: int
+    watch: Watch | None
+
+    def __lt__(self, other: "_Turn") -> bool:
+        return (self.due, self.number) < (other.due, other.number)
+
+
+@define(eq=False)
+class Line:
+    """The watches that are waited for, by when each one's own look is due (loop time)."""
+
+    _heap: list[_Turn] = field(factory=list, init=False)
+    _numbers: int = field(default=0, init=False)
+    _left: int = field(default=0, init=False)
+
+    def put(self, watch: Watch, due: float) -> None:
+        """Give a watch its place, or another one."""
+        turn = watch._turn  # noqa: SLF001 - a place belongs to both
+        if turn is not None:
+            if abs(turn.due - due) < _INSTANT:
+                return
+            self.leave(watch)
+        self._numbers += 1
+        turn = watch._turn = _Turn(due, self._numbers, watch)  # noqa: SLF001 - as above
+        heappush(self._heap, turn)
+
+    def leave(self, watch: Watch) -> None:
+        """Take a watch out of the line."""
+        turn, watch._turn = watch._turn, None  # noqa: SLF001 - as above
+        if turn is None:
+            return
+        turn.watch = None
+        self._left += 1
+        if self._left > 64 and 2 * self._left > len(self._heap):
+            self._heap = [each for each in self._heap if each.watch is not None]
+            heapify(self._heap)
+            self._left = 0
+
+    def first(self) -> Watch | None:
+        """Return the watch that is due soonest."""
+        while self._heap and self._heap[0].watch is None:
+            heappop(self._heap)
+            self._left -= 1
+        return self._heap[0].watch if self._heap else None
+
+    def soonest(self, most: int) -> Iterator[Watch]:
+        """Yield the watches that are due soonest, in order; looks at no more of the line than it must."""
+        heap, found = self._heap, 0
+        frontier = [(heap[0], 0)] if heap else []
+        while frontier and found < most:
+            turn, place = heappop(frontier)
+            if turn.watch is not None:
+                found += 1
+                yield turn.watch
+            for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
+                heappush(frontier, (heap[child], child))
