@@ -42,6 +42,7 @@ from neuralbox_async._core.rows import Summary as LedgerSummary
 
 if TYPE_CHECKING:
     from neuralbox_async._edge.ledger import Ledger
+from neuralbox_async._stream import TextStream
 
 __all__ = [
     "APIConnectionError",
@@ -89,6 +90,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Surplus",
+    "TextStream",
     "UnprocessableEntityError",
     "Usage",
     "UsageError",

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from pathlib import Path
@@ -20,7 +20,14 @@ from neuralbox_async._core.claims import Intent, Known
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
-from neuralbox_async._core.options import check_kinds, checked_count, checked_seconds, checked_wait, refuse
+from neuralbox_async._core.options import (
+    check_kinds,
+    checked_count,
+    checked_seconds,
+    checked_wait,
+    conversation,
+    refuse,
+)
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.fetch import MOST_BYTES
@@ -34,6 +41,7 @@ from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others
 from neuralbox_async._steps import Steps
+from neuralbox_async._stream import TextStream
 from neuralbox_async._watches import Jobs
 
 T = TypeVar("T")
@@ -161,6 +169,32 @@ class AsyncNeuralBox:
         """
         request = GenerationRequest(model, prompt, params)
         return await self._steps.submit(request, deadline=self._deadline(timeout))
+
+    def stream(
+        self,
+        model: str,
+        prompt: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        timeout: float | None = None,
+    ) -> TextStream:
+        """Generate a text and read it as it is written: `async with nb.stream(…) as stream`, `async for … in stream`.
+
+        Costs tokens, as `generate` does, and raises what it raises; from the `async with` on, the id is known. A stream
+        that is cut, or silent for a minute, is finished by looking at the generation.
+
+        Args:
+            model: The slug of a text model.
+            prompt: The message.
+            params: Options of the model, such as `{"max_tokens": 500}`.
+            messages: The turns before it, as `{"role": …, "content": …}`; without a prompt the last of them is the
+                message. Sent as `params.messages`.
+            timeout: Seconds from the `async with` to the last piece; None: the client's.
+        """
+        request = conversation(model, prompt, params, messages)
+        seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
+        return TextStream(self._looks, api.stream(request), timeout=seconds)
 
     async def get(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
         """Look at a generation once. Failed generations are returned, not raised.

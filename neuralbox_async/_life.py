@@ -26,7 +26,7 @@ from neuralbox_async._core.errors import (
 from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._core.rows import Row
 from neuralbox_async._edge import clock, files
-from neuralbox_async._edge.http import Trail
+from neuralbox_async._edge.once import Trail
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._steps import Steps
 

@@ -11,7 +11,8 @@ from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.fetch import MOST_BYTES
-from neuralbox_async._edge.http import NO_TRAIL, READ_TIMEOUT, Http, Trail
+from neuralbox_async._edge.http import READ_TIMEOUT, Http
+from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
 

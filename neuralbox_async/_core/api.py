@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from neuralbox_async._core import replies
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
@@ -37,6 +37,7 @@ class Call(Generic[T]):
         path: The path below the base URL.
         result: What `read` makes of a good answer.
         body: The JSON body, if there is one.
+        headers: Headers besides those of every call.
         request: What this call pays for; None if the call is free.
         repeatable: Whether it may be sent again after its body has left: twice does no more than once.
         generation_id: The generation it asks about, if any.
@@ -47,6 +48,7 @@ class Call(Generic[T]):
     path: str
     result: type[T]
     body: bytes | None = None
+    headers: Mapping[str, str] = field(factory=dict[str, str])
     request: GenerationRequest | None = None
     repeatable: bool = True
     generation_id: Id | None = None
@@ -54,16 +56,27 @@ class Call(Generic[T]):
 
 def generate(request: GenerationRequest) -> Call[Generation]:
     """Ask for one generation. Costs tokens. Raises UsageError for a request that no service could take."""
+    return _paid("generate", "/generate", request, headers={})
+
+
+def stream(request: GenerationRequest) -> Call[Generation]:
+    """Ask for one text, piece by piece; what is read is the first event, which has its id. Costs tokens."""
+    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
+    return _paid("stream", "/generate/stream", request, headers=headers)
+
+
+def _paid(operation: str, path: str, request: GenerationRequest, *, headers: Mapping[str, str]) -> Call[Generation]:
     _check_request(request)
     body: dict[str, Any] = {"model": request.model, "prompt": request.prompt}
     if request.params:
         body["params"] = request.params
     return Call(
-        operation="generate",
+        operation=operation,
         method="POST",
-        path="/generate",
+        path=path,
         result=Generation,
         body=_json_body(body),
+        headers=headers,
         request=request,
         repeatable=False,
     )

@@ -13,6 +13,7 @@ from attrs import field, frozen
 Id = int | str
 
 COMPLETED: Final = "completed"
+PENDING: Final = "pending"
 FAILED: Final = "failed"
 # Our own word where an accepted generation comes without a status.
 UNKNOWN: Final = "unknown"

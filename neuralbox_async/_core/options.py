@@ -3,10 +3,11 @@
 Each check returns the value it was given, names the argument, and says what it takes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuralbox_async._core.errors import UsageError
+from neuralbox_async._core.models import GenerationRequest
 
 
 def checked_seconds(name: str, value: float) -> float:
@@ -40,3 +41,26 @@ def refuse(**options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"{name}= is not available in this version of neuralbox_async; leave it out.")
+
+
+def conversation(
+    model: str, prompt: str | None, params: Mapping[str, Any] | None, messages: Sequence[Mapping[str, Any]] | None
+) -> GenerationRequest:
+    """Return the request of a conversation: its last message is the prompt, what came before is `params.messages`.
+
+    `prompt`, if given, is the last message, and `messages` all that came before. Raises UsageError if there is no last
+    message of the user's, as a text, or `params` has messages too.
+    """
+    if messages is None:
+        return GenerationRequest(model, prompt or "", params)
+    if isinstance(messages, str | Mapping) or not all(isinstance(each, Mapping) for each in messages):
+        raise UsageError("messages must be a list of mappings such as {'role': 'user', 'content': 'Hello'}.")
+    if params is not None and "messages" in params:
+        raise UsageError("Pass messages= or params={'messages': …}, not both.")
+    earlier = list(messages)
+    if prompt is None:
+        last = earlier.pop() if earlier else {}
+        prompt = last.get("content")
+        if last.get("role") != "user" or not isinstance(prompt, str):
+            raise UsageError("The last of messages must be the user's, with a text as its content; or pass prompt=….")
+    return GenerationRequest(model, prompt, {**(params or {}), "messages": earlier})

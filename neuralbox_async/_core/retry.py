@@ -20,6 +20,7 @@ from neuralbox_async._core.api import Call
 from neuralbox_async._core.errors import (
     APIStatusError,
     APITimeoutError,
+    GenerationFailedError,
     NeuralBoxError,
     NotFoundError,
     OutcomeUnknownError,
@@ -50,7 +51,7 @@ def judge(
             return evolve(error, retryable=True)
         if error.status_code in REJECTED:
             return evolve(error, retryable=False)
-    elif not pulled and not isinstance(error, ResponseError):
+    elif isinstance(error, GenerationFailedError) or (not pulled and not isinstance(error, ResponseError)):
         return error
     if call.request is None:
         return OutcomeUnknownError(

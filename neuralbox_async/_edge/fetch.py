@@ -18,7 +18,8 @@ from neuralbox_async._core.api import Answer
 from neuralbox_async._core.errors import APIConnectionError, APIError, APIStatusError, NeuralBoxError, ResponseError
 from neuralbox_async._core.models import Id
 from neuralbox_async._edge import bodies, clock
-from neuralbox_async._edge.http import FREE_TIMEOUTS, Http, timed_out
+from neuralbox_async._edge.http import FREE_TIMEOUTS, Http
+from neuralbox_async._edge.once import timed_out
 from neuralbox_async._edge.slots import CLOSE_SECONDS
 
 MOST_REDIRECTS: Final = 3

@@ -1,14 +1,12 @@
 """The network: the only loop that retries, and the only place that knows the key.
 
-A request that pays is sent again only where the rules of `retry` are certain that it cost nothing. Its body is a
-witness: it remembers whether the transport ever pulled it, whatever exception comes out afterwards.
+A request that pays is sent again only where the rules of `retry` are certain that it cost nothing.
 """
 
 import hashlib
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -21,19 +19,19 @@ from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import (
     APIConnectionError,
-    APITimeoutError,
     NeuralBoxError,
-    OutcomeUnknownError,
     RateLimitError,
 )
-from neuralbox_async._core.events import Abandoned, Event, Looked, Paused, Requested, Retrying
+from neuralbox_async._core.events import Event, Looked, Paused, Requested, Retrying
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.log import Observer, hears_each_request, tell
+from neuralbox_async._edge.once import NO_TRAIL, Once, Trail, Witness, timed_out
 from neuralbox_async._edge.slots import Slots
 
 T = TypeVar("T")
+Exchange = Callable[[Call[Any], httpx.AsyncClient, Witness], Awaitable[Answer | NeuralBoxError]]
 
 CONNECT_TIMEOUT: Final = 10.0
 # Calls that cost nothing are repeated when an answer stalls. A POST that pays has no read timeout of its own: text
@@ -41,10 +39,8 @@ CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 30.0
 # Without a body there is nothing that writing could wait for.
 FREE_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": None, "pool": None}
-_PAID_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
+PAID_TIMEOUTS: Final = {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
 _NO_BODY: Final = httpx.ByteStream(b"")
-# How long a cancelled POST may go on to learn the id of what it has probably paid for.
-GRACE_SECONDS: Final = 5.0
 
 
 class Key:
@@ -74,55 +70,6 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A client holds your API key and cannot be pickled; create one in each process.")
-
-
-class Witness(httpx.AsyncByteStream):
-    """A request body that knows whether it was ever pulled, and refuses to be pulled twice.
-
-    Not pulled: no complete request can have reached the server. A second pull is somebody's auth flow, redirect or
-    retrying transport about to pay again.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.pulled = False
-        self.sent_at = 0.0
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.pulled:
-            raise APIConnectionError(
-                "something between this client and the network was about to send a paid request twice and was stopped; "
-                "take retries, redirects and auth flows out of http_client"
-            )
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self.pulled:
-            raise StopAsyncIteration
-        self.pulled = True
-        self.sent_at = clock.wall()
-        return self.body
-
-
-@frozen(kw_only=True)
-class Trail:
-    """Who writes down what becomes of a POST that pays, so that a crash at any moment leaves a trace.
-
-    Attributes:
-        sending: Called before each attempt, with the highest id known; the POST leaves when it has returned.
-        settled: Called with what came of each attempt before anything else is awaited: a generation; an
-            OutcomeUnknownError; or another error, which says that nothing was accepted. It must not raise.
-    """
-
-    sending: Callable[[int | None], Awaitable[None]]
-    settled: Callable[[object], Awaitable[None]]
-
-
-async def _write_nothing(_: object) -> None:
-    return None
-
-
-NO_TRAIL: Final = Trail(sending=_write_nothing, settled=_write_nothing)
 
 
 @frozen(kw_only=True)
@@ -238,69 +185,25 @@ class Http:
             body = _NO_BODY if call.body is None else Witness(call.body)
             return self._settle(call, await self._exchange(call, client, body, FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
-        with nullcontext() if call.request is None else self.known.sending(call.request):
-            return await self._send_once(call, client, min(deadline, clock.now() + timeout), trail)
+        deadline = min(deadline, clock.now() + timeout)
+        return await self.send_once(call, client, self._whole, deadline=deadline, trail=trail)
 
-    async def _send_once(self, call: Call[T], client: httpx.AsyncClient, deadline: float, trail: Trail) -> T:
-        """Send a POST in a task of its own: when its caller is cancelled it may go on for a grace to learn its id.
+    async def send_once(
+        self, call: Call[T], client: httpx.AsyncClient, exchange: Exchange, *, deadline: float, trail: Trail = NO_TRAIL
+    ) -> T:
+        """Make one attempt at a call that must not be made twice; `exchange` sends it, once through the gate."""
+        once = Once(
+            call=call,
+            trail=trail,
+            known=self.known,
+            exchange=lambda witness: exchange(call, client, witness),
+            settle=lambda came: self._settle(call, came),
+            tell=self.tell,
+        )
+        return await once.send(deadline=deadline)
 
-        In a task of its own, since asyncio's `task.cancel()` goes straight through a shield in the same task.
-        """
-        witness, after_id = Witness(call.body or b""), self.known.highest_id
-        outcome: list[T | NeuralBoxError] = []
-        finished = anyio.Event()
-        scope = anyio.CancelScope(shield=True, deadline=deadline)
-
-        async def post() -> None:
-            came: Answer | NeuralBoxError = timed_out(call)
-            with scope:
-                try:
-                    await trail.sending(after_id)
-                    came = await self._exchange(call, client, witness, _PAID_TIMEOUTS)
-                except NeuralBoxError as error:
-                    came = error
-            judged = self._judge(call, came, witness, after_id)
-            outcome.append(judged)
-            with anyio.CancelScope(shield=True):
-                await trail.settled(judged)
-            finished.set()
-
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(post)
-                try:
-                    await finished.wait()
-                except BaseException:
-                    scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
-                    raise
-        except BaseException:
-            if trail is NO_TRAIL:  # who follows a trail has written it down
-                self._report_abandoned(call, witness, outcome)
-            raise
-        if isinstance(outcome[0], NeuralBoxError):
-            raise outcome[0]
-        return outcome[0]
-
-    def _judge(
-        self, call: Call[T], came: Answer | NeuralBoxError, witness: Witness, after_id: int | None
-    ) -> T | NeuralBoxError:
-        """Return what a POST came to: the value, or the error that says whether it may have been paid."""
-        try:
-            return self._settle(call, came)
-        except NeuralBoxError as error:
-            failure = error
-        sent_at = self.known.moment(witness.sent_at) if witness.pulled else 0.0
-        return retry.judge(call, failure, pulled=witness.pulled, sent_at=sent_at, after_id=after_id)
-
-    def _report_abandoned(self, call: Call[Any], witness: Witness, outcome: Sequence[object]) -> None:
-        request = call.request
-        if request is None or not witness.pulled:
-            return
-        for found in outcome:
-            if isinstance(found, Generation):
-                self.tell(Abandoned(request=request, generation=found, sent_at=witness.sent_at))
-            elif isinstance(found, OutcomeUnknownError):
-                self.tell(Abandoned(request=request, generation=None, sent_at=witness.sent_at))
+    async def _whole(self, call: Call[Any], client: httpx.AsyncClient, body: Witness) -> Answer | NeuralBoxError:
+        return await self._exchange(call, client, body, PAID_TIMEOUTS)
 
     async def _exchange(
         self,
@@ -310,12 +213,7 @@ class Http:
         timeouts: Mapping[str, float | None],
     ) -> Answer | NeuralBoxError:
         """Send one request and return what came of it: the answer, or the error that stands for the lack of one."""
-        url = _url(self.base_url + call.path)
-        headers = self.free_headers
-        if call.body is not None:
-            headers = headers.copy()
-            headers.update({"Content-Type": "application/json", "Content-Length": str(len(call.body))})
-        request = httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
+        request = self.request(call, body, timeouts)
         if isinstance(body, httpx.ByteStream):
             request.read()  # aiohttp's transport takes a body that is not read yet for one of unknown length
         started = clock.now()
@@ -325,9 +223,9 @@ class Http:
                 content = await bodies.read(response)
             finally:
                 await response.aclose()
-            came: Answer | NeuralBoxError = self._answer(response.status_code, response.headers, content)
+            came: Answer | NeuralBoxError = self.answer(response.status_code, response.headers, content)
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
-            came = self._answer(error.response.status_code, error.response.headers, b"")
+            came = self.answer(error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self.no_answer(call, error)
         status = came.status if isinstance(came, Answer) else None
@@ -335,7 +233,19 @@ class Http:
             self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
         return came
 
-    def _answer(self, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+    def request(
+        self, call: Call[Any], body: httpx.AsyncByteStream, timeouts: Mapping[str, float | None]
+    ) -> httpx.Request:
+        """Return the request of a call to the API, with the key; timeouts are httpx's, in seconds."""
+        url = _url(self.base_url + call.path)
+        headers = self.free_headers
+        if call.body is not None:
+            headers = headers.copy()
+            headers.update({"Content-Type": "application/json", "Content-Length": str(len(call.body)), **call.headers})
+        return httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
+
+    def answer(self, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+        """Return an answer without the key, should the service echo it, and note what it says of the plan's windows."""
         hidden = {name: self.key.hidden_in_text(value) for name, value in headers.items()}
         self.rate.note(hidden, now=clock.now(), wall=clock.wall())
         if status != 429:
@@ -369,6 +279,7 @@ class Http:
                 self.known.see(each.id)
 
     def no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
+        """Return the error that stands for the lack of an answer."""
         if isinstance(error, NeuralBoxError):
             return error
         words = self.key.hidden_in_text(f"{type(error).__name__}: {error}")[:300]
@@ -382,12 +293,3 @@ class Http:
 
 # Parsed once for all the looks at a job; a client rarely follows more at once that are due.
 _url: Final = lru_cache(maxsize=1024)(httpx.URL)
-
-
-def timed_out(call: Call[Any]) -> APITimeoutError:
-    """Say that a call's time is over."""
-    return APITimeoutError(
-        f"{call.operation}: no answer within the timeout; pass a longer timeout or try again later.",
-        retryable=True,
-        generation_id=call.generation_id,
-    )

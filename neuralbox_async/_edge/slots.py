@@ -86,7 +86,17 @@ class Slots:
         """Wait in line for leave to fetch one result file; give the client to fetch it with. Raises as `gate`."""
         self._check_open()
         self._check_loop()
-        gate = self._files_gate
+        async with self._through(self._files_gate) as client:
+            yield client
+
+    @asynccontextmanager
+    async def paid_slot(self) -> AsyncIterator[HttpClient]:
+        """Wait in line for leave to submit; give the client to send with, for as long as the answer takes to come."""
+        async with self._through(self.gate(paid=True)) as client:
+            yield client
+
+    @asynccontextmanager
+    async def _through(self, gate: Gate) -> AsyncIterator[HttpClient]:
         await gate.acquire()
         try:
             yield self.client()

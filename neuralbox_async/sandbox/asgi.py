@@ -67,18 +67,22 @@ async def _deliver(answer: Answer, scope: Scope, receive: Receive, send: Send) -
         await _until_client_leaves(receive)
         return
     if answer.connection is not Connection.CUT:
-        await _send(answer, send)
-    if answer.connection is not Connection.KEPT:
+        await _send(answer, receive, send)
+    if answer.connection is Connection.HANGS_IN_BODY:
+        await _until_client_leaves(receive)
+    elif answer.connection is not Connection.KEPT:
         await _drop(scope, receive)
 
 
-async def _send(answer: Answer, send: Send) -> None:
+async def _send(answer: Answer, receive: Receive, send: Send) -> None:
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    whole = answer.connection is Connection.KEPT
-    for chunk in answer.chunks if whole else answer.chunks_before_cut:
+    for number, chunk in enumerate(answer.sent_chunks):
+        with anyio.move_on_after(answer.spacing if number else 0):
+            await _until_client_leaves(receive)
+            return
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    if whole:
+    if answer.connection is Connection.KEPT:
         await send({"type": "http.response.body", "body": b""})
 
 

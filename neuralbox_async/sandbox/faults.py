@@ -73,6 +73,11 @@ def cut_in_body() -> Fault:
     return Fault(connection=Connection.CUT_IN_BODY)
 
 
+def hang_in_body() -> Fault:
+    """Do what was asked, stop in the middle of the answer's body, and keep the connection open."""
+    return Fault(connection=Connection.HANGS_IN_BODY)
+
+
 def duplicate() -> Fault:
     """Do what was asked twice, as infrastructure that replays a POST does, and answer once, for the second."""
     return Fault(books=2)

@@ -35,13 +35,14 @@ class View:
 
 @frozen(kw_only=True)
 class Family:
-    """One documented family: how ids look, and what the create, status, history and balance replies say."""
+    """One documented family: how ids look, and what the replies say; `streamed` is what the end of a stream says."""
 
     identify: Callable[[int], int | str]
     created: Callable[[Job, View], Reply]
     looked_at: Callable[[Job, View], Reply]
     entry: Callable[[Job, str, str, View], Reply]
     balance: Callable[[Plan, int, Calendar], Reply]
+    streamed: Callable[[Job, View], Reply]
 
 
 def _created_a(job: Job, view: View) -> Reply:
@@ -192,6 +193,7 @@ FAMILIES: Mapping[str, Family] = {
         looked_at=_looked_at_a,
         entry=_entry_a,
         balance=_balance_a,
+        streamed=lambda job, _view: {"id": job.id, "tokens_spent": job.cost},
     ),
     "b": Family(
         identify=lambda number: f"gen_01j9x2{number:06d}",
@@ -199,6 +201,7 @@ FAMILIES: Mapping[str, Family] = {
         looked_at=_told_b,
         entry=_entry_b,
         balance=_balance_b,
+        streamed=lambda job, view: {"id": job.id, "tokens_used": job.cost, "balance_remaining": view.balance},
     ),
 }
 """The two documented families by name."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neuralbox_async.sandbox import account_replies, results
 from neuralbox_async.sandbox.account import Job
+from neuralbox_async.sandbox.streaming import stream_answer
 from neuralbox_async.sandbox.validation import read_body, read_wanted
 from neuralbox_async.sandbox.wire import Answer, Ask, error_answer, file_answer, json_answer
 
@@ -22,6 +23,17 @@ PREFIX = "/api/v2"
 def _generate(world: "World", ask: Ask, _name: str) -> Answer:
     wanted = read_wanted(ask.body)
     return wanted if isinstance(wanted, Answer) else world.generate(wanted, ask)
+
+
+def _stream(world: "World", ask: Ask, _name: str) -> Answer:
+    wanted = read_wanted(ask.body)
+    if isinstance(wanted, Answer):
+        return wanted
+    model = world.models.get(wanted.model)
+    if model is not None and model.kind != "text":
+        return error_answer(400, "bad_request", f"{model.slug} does not stream")
+    job = world.accept(wanted)
+    return job if isinstance(job, Answer) else stream_answer(job, world.family, world.view(ask, job.due))
 
 
 def _look(world: "World", ask: Ask, name: str) -> Answer:
@@ -161,6 +173,7 @@ def not_found(what: str) -> Answer:
 ROUTES: Final[Mapping[str, Route]] = {
     "POST /generate": _generate,
     "GET /generate/{id}": _look,
+    "POST /generate/stream": _stream,
     "GET /balance": _balance,
     "GET /user/history": _history,
     "POST /user/history/{id}/favorite": _favorite,

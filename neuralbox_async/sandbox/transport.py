@@ -59,8 +59,11 @@ async def _read(request: httpx.Request) -> Ask:
 
 async def _wait(request: httpx.Request, answer: Answer) -> None:
     """Sleep until the answer is due, or raise httpx.ReadTimeout when the client's patience ends first."""
+    await _patiently(request, None if answer.connection is Connection.HANGS else answer.delay)
+
+
+async def _patiently(request: httpx.Request, delay: float | None) -> None:
     patience = _timeout(request, "read")
-    delay = None if answer.connection is Connection.HANGS else answer.delay
     if patience is not None and (delay is None or delay > patience):
         await anyio.sleep(patience)
         raise httpx.ReadTimeout(f"No answer within {patience:g} s", request=request)
@@ -87,10 +90,13 @@ class _Body(httpx.AsyncByteStream):
     _request: httpx.Request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        cut = self._answer.connection is Connection.CUT_IN_BODY
-        for chunk in self._answer.chunks_before_cut if cut else self._answer.chunks:
+        for number, chunk in enumerate(self._answer.sent_chunks):
+            if number:
+                await _patiently(self._request, self._answer.spacing)
             await anyio.lowlevel.checkpoint()
             yield chunk
-        if cut:
+        if self._answer.connection is Connection.HANGS_IN_BODY:
+            await _patiently(self._request, None)
+        if self._answer.is_broken_off:
             message = "peer closed connection without sending complete message body"
             raise httpx.RemoteProtocolError(message, request=self._request)

@@ -29,6 +29,8 @@ class Connection(enum.Enum):
     """Closed in the middle of the answer's body."""
     HANGS = "hangs"
     """Stays open, and no answer ever comes."""
+    HANGS_IN_BODY = "hangs in body"
+    """Stays open, and the rest of the answer's body never comes."""
 
 
 @frozen(kw_only=True)
@@ -54,12 +56,16 @@ class Ask:
 
 @frozen(kw_only=True)
 class Answer:
-    """One HTTP answer, to be sent `delay` client seconds after the ask was read."""
+    """One HTTP answer, to be sent `delay` client seconds after the ask was read.
+
+    Its chunks leave one by one, `spacing` client seconds apart.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(factory=dict[str, str])
     chunks: tuple[bytes, ...] = ()
     delay: float = 0.0
+    spacing: float = 0.0
     connection: Connection = Connection.KEPT
 
     @property
@@ -72,10 +78,23 @@ class Answer:
         return evolve(self, headers={**self.headers, **headers})
 
     @property
+    def is_broken_off(self) -> bool:
+        """Say whether the body ends in its middle."""
+        return self.connection in (Connection.CUT_IN_BODY, Connection.HANGS_IN_BODY)
+
+    @property
+    def sent_chunks(self) -> tuple[bytes, ...]:
+        """Return what the connection lets through."""
+        return self.chunks_before_cut if self.is_broken_off else self.chunks
+
+    @property
     def chunks_before_cut(self) -> tuple[bytes, ...]:
         """Return what a connection cut in mid body lets through: half the bytes."""
-        body = self.body
-        return (body[: len(body) // 2],) if len(body) > 1 else ()
+        sent, left = [], len(self.body) // 2
+        for chunk in self.chunks:
+            sent.append(chunk[:left])
+            left -= len(sent[-1])
+        return tuple(filter(None, sent))
 
 
 class Service(Protocol):

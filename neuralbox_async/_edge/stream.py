@@ -1,0 +1,176 @@
+"""An answer that comes in pieces: its first event with an id is the answer to the POST, the rest is read on demand.
+
+Until that event the rules of a POST that pays hold, as `Http` has them. An open stream holds its place among the
+connections until it is closed; leaving it early drops the connection.
+"""
+
+import contextlib
+import json
+import math
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import anyio
+import httpx
+from attrs import define, field
+
+from neuralbox_async._core import replies
+from neuralbox_async._core.api import Answer, Call
+from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, ResponseError
+from neuralbox_async._core.events import Requested
+from neuralbox_async._core.models import PENDING, Generation
+from neuralbox_async._core.sse import Delta, Ended, Failed, Parser, Started, StreamEvent, Unreadable
+from neuralbox_async._edge import clock
+from neuralbox_async._edge.http import PAID_TIMEOUTS, Http
+from neuralbox_async._edge.once import Witness, timed_out
+
+# How long the end of a stream may take after its last event, for its connection to be used again.
+LAST_WORDS_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 1.0
+# Bytes of an answer that is no stream: a whole reply, or an error.
+MOST_OF_A_REPLY: Final = 8_388_608
+MOST_OF_AN_ERROR: Final = 65_536
+_BROKEN: Final = (httpx.HTTPError, httpx.StreamError, OSError, anyio.BrokenResourceError)
+
+
+@define
+class OpenStream:
+    """One stream that the service has accepted.
+
+    Attributes:
+        generation: What its first event says.
+    """
+
+    generation: Generation
+    _opening: "_Opening"
+    _held: AsyncExitStack
+
+    async def event(self) -> StreamEvent | None:
+        """Return the next event; None if there is none and never will be: the end, a cut, an event nobody can read."""
+        return await self._opening.event()
+
+    async def finish(self) -> None:
+        """Read on to the end, so that the connection can be used again."""
+        with anyio.move_on_after(LAST_WORDS_SECONDS):
+            while await self._opening.event() is not None:
+                continue
+
+    async def aclose(self) -> None:
+        """Close the stream and leave its place to others; closing twice is harmless."""
+        await self._held.aclose()
+
+
+async def open_stream(http: Http, call: Call[Generation], *, deadline: float) -> OpenStream:
+    """Send the POST of a stream, again where it certainly cost nothing, and return it once its id is known.
+
+    The deadline is loop time. Raises what `Http.send` raises, and GenerationFailedError if the first event says so.
+    """
+    failures = 0
+    while True:
+        try:
+            return await _attempt(http, call, deadline)
+        except NeuralBoxError as error:
+            failure = error
+        failures += 1
+        await http.wait_to_retry(call, failure, failures, deadline)
+
+
+async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenStream:
+    with anyio.CancelScope(deadline=deadline) as scope:
+        await http.wait_for_window(call.operation, paid=True, deadline=deadline)
+        async with AsyncExitStack() as held:
+            client = await held.enter_async_context(http.slots.paid_slot())
+            opening = _Opening(http)
+            held.push_async_callback(opening.aclose)
+            scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
+            generation = await http.send_once(call, client, opening.exchange, deadline=deadline)
+            return OpenStream(generation, opening, held.pop_all())
+    raise timed_out(call)
+
+
+@define
+class _Opening:
+    """The exchange of one POST, from its request to the end of its answer."""
+
+    _http: Http
+    _response: httpx.Response | None = None
+    _parts: AsyncIterator[bytes] | None = None
+    _parser: Parser = field(factory=Parser)
+    _ready: deque[StreamEvent] = field(factory=deque[StreamEvent])
+    _broken: Exception | None = None
+
+    async def exchange(self, call: Call[Any], client: httpx.AsyncClient, body: Witness) -> Answer | NeuralBoxError:
+        """Send the POST and return its first event as the answer that it is, or what came instead."""
+        started = clock.now()
+        try:
+            request = self._http.request(call, body, PAID_TIMEOUTS)
+            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
+            self._response, self._parts = response, response.aiter_bytes()
+            came: Answer | NeuralBoxError = await self._first(call, response)
+        except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
+            came = self._http.answer(error.response.status_code, error.response.headers, b"")
+        except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
+            came = self._http.no_answer(call, error)
+        status = came.status if isinstance(came, Answer) else None
+        self._http.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+        return came
+
+    async def _first(self, call: Call[Any], response: httpx.Response) -> Answer | NeuralBoxError:
+        status, headers = response.status_code, response.headers
+        if not response.is_success or "json" in headers.get("content-type", ""):
+            most = MOST_OF_A_REPLY if response.is_success else MOST_OF_AN_ERROR
+            return self._http.answer(status, headers, await self._whole(most))
+        early: list[StreamEvent] = []  # pieces of text that came before the id they belong to
+        while (event := await self.event()) is not None:
+            match event:
+                case Started(reply=reply) | Ended(reply=reply) if replies.is_id(reply.get("id")):
+                    self._ready.extendleft(reversed([*early, *([event] if isinstance(event, Ended) else [])]))
+                    return self._http.answer(status, headers, json.dumps({"status": PENDING, **reply}).encode())
+                case Failed(reason=reason):
+                    return GenerationFailedError(f"{call.operation}: {reason}. Change the prompt or the model.")
+                case Unreadable(what=what):
+                    return ResponseError(f"{call.operation}: {what}; check that base_url points to the API.")
+                case Delta():
+                    early.append(event)
+        if self._broken is not None:
+            return self._http.no_answer(call, self._broken)
+        return self._http.answer(status, headers, b"")
+
+    async def _whole(self, most: int) -> bytes:
+        body = bytearray()
+        while self._parts is not None and len(body) <= most:
+            part = await anext(self._parts, None)
+            if part is None:
+                self._parts = None
+            else:
+                body += part
+        return bytes(body[:most])
+
+    async def event(self) -> StreamEvent | None:
+        """Return the next event; None after the last."""
+        while not self._ready:
+            if self._parts is None:
+                return None
+            try:
+                part = await anext(self._parts, None)
+                self._ready.extend(self._parser.end() if part is None else self._parser.feed(part))
+            except _BROKEN as error:
+                part, self._broken = None, error
+            if part is None:
+                self._parts = None
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Close the answer; what was not read of it drops the connection."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            # Resumed and cancelled, every generator between here and the socket ends; one left half-way would not.
+            with anyio.CancelScope(shield=True) as scope, contextlib.suppress(*_BROKEN):
+                scope.cancel()
+                async for _ in parts:
+                    continue
+        if self._response is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._response.aclose()

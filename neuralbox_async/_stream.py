@@ -1,0 +1,188 @@
+"""A text piece by piece: what was received is kept, and a stream that breaks off is finished by looking at its id.
+
+The service tells an id before the text, so whatever happens later is about a generation that is known: the connection
+is cut, or silent for `IDLE_SECONDS`, and `GET /generate/{id}` has the rest of what is paid for.
+"""
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+from attrs import evolve
+
+from neuralbox_async._core.api import Call
+from neuralbox_async._core.errors import (
+    APIError,
+    GenerationFailedError,
+    GenerationTimeoutError,
+    NeuralBoxError,
+    ResponseError,
+    UsageError,
+)
+from neuralbox_async._core.events import Abandoned, Accepted
+from neuralbox_async._core.models import COMPLETED, FAILED, Generation
+from neuralbox_async._core.replies import read_generation
+from neuralbox_async._core.sse import Delta, Ended, Failed, StreamEvent
+from neuralbox_async._edge import clock
+from neuralbox_async._edge.stream import OpenStream, open_stream
+from neuralbox_async._looks import Following, Looks
+
+# A model that thinks may be silent for long before its first word; looking instead costs the stream.
+IDLE_SECONDS: Final = 60.0
+
+
+class TextStream:
+    """A text as it is written: `async with nb.stream(…) as stream`, then `async for piece in stream`.
+
+    It belongs to one task. Leaving the block early drops the connection; an `Abandoned` event tells the id of what may
+    be paid for.
+    """
+
+    def __init__(self, looks: Looks, call: Call[Generation], *, timeout: float) -> None:
+        self._looks = looks
+        self._call = call
+        self._timeout = timeout
+        self._deadline = 0.0
+        self._open: OpenStream | None = None
+        self._latest: Generation | None = None
+        self._pieces: list[str] = []
+        self._over = False
+
+    @property
+    def text(self) -> str:
+        """What was received so far; all of it once the stream has ended."""
+        return "".join(self._pieces)
+
+    @property
+    def generation(self) -> Generation:
+        """The generation: its id from the start; its text, status and tokens once the stream has ended."""
+        if self._latest is None:
+            raise UsageError("The stream is not open yet: use it as `async with nb.stream(…) as stream`.")
+        return self._latest
+
+    async def until_done(self) -> Generation:
+        """Read to the end and return the completed generation; raises what the iteration raises."""
+        async for _ in self:
+            continue
+        return self.generation
+
+    async def __aenter__(self) -> Self:
+        request = self._call.request
+        assert request is not None  # noqa: S101 - a stream pays
+        self._deadline = clock.now() + self._timeout
+        self._open = await open_stream(self._looks.http, self._call, deadline=self._deadline)
+        self._latest = self._open.generation
+        self._looks.http.tell(Accepted(request=request, generation=self._latest))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open is not None:
+            await self._open.aclose()
+        if not self._over and self._call.request is not None:
+            partial = evolve(self.generation, text=self.text)
+            self._looks.http.tell(Abandoned(request=self._call.request, generation=partial))
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        """Return the next piece of the text.
+
+        Raises:
+            GenerationFailedError: the service gave up; `generation.text` has what came until then.
+            GenerationTimeoutError: the timeout struck; the generation goes on.
+            ResponseError: the stream was cut, and the completed text does not continue what was received.
+        """
+        if self._open is None:
+            raise UsageError("The stream is not open yet: use it as `async with nb.stream(…) as stream`.")
+        try:
+            while not self._over:
+                piece = await self._next(self._open)
+                if piece:
+                    self._pieces.append(piece)
+                    return piece
+        except NeuralBoxError:
+            self._over = True
+            raise
+        raise StopAsyncIteration
+
+    async def _next(self, opened: OpenStream) -> str:
+        """Return the next piece, or nothing where the next event has none."""
+        if self.generation.done:  # the service answered at once and whole
+            return self._end(self.generation)
+        match await self._event(opened):
+            case Delta(text=text):
+                return text
+            case Ended(reply=reply):
+                said = {name: value for name, value in reply.items() if value is not None}
+                ended = evolve(read_generation({**self.generation.raw, "status": COMPLETED, **said}), raw=reply)
+                if not ended.failed:
+                    await opened.finish()
+                return self._end(evolve(ended, text=self.text))
+            case Failed(reason=reason, reply=reply):
+                return self._end(evolve(self.generation, status=FAILED, error=reason, raw=reply))
+            case _:
+                return self._end(await self._looked_up(opened))
+
+    async def _event(self, opened: OpenStream) -> StreamEvent | None:
+        """Return the next event; None if the stream is over, cut or silent."""
+        with anyio.move_on_after(min(IDLE_SECONDS, self._deadline - clock.now())):
+            return await opened.event()
+        return None
+
+    async def _looked_up(self, opened: OpenStream) -> Generation:
+        """Wait until the generation is final, now that its stream says no more."""
+        await opened.aclose()  # its place may be the only one
+        assert self._call.request is not None  # noqa: S101 - a stream pays
+        self._looks.jobs.remember(self._call.request, self.generation)
+        failure: NeuralBoxError | None = None
+        if clock.now() < self._deadline:
+            try:
+                return [look async for look in Following(self._looks, self.generation.id, deadline=self._deadline)][-1]
+            except (APIError, GenerationTimeoutError) as error:
+                failure = error
+        if isinstance(failure, APIError) and not failure.retryable:
+            raise evolve(failure, billed="unknown", generation_id=self.generation.id)
+        raise self._not_finished(failure)
+
+    def _not_finished(self, failure: NeuralBoxError | None) -> GenerationTimeoutError:
+        reason = "" if failure is None else f" The last look failed ({failure})."
+        return GenerationTimeoutError(
+            f"Generation {self.generation.id} was not streamed to its end within the timeout; it goes on, and costs "
+            f"tokens when it completes. Wait for its id, with a longer timeout.{reason}",
+            billed="unknown",
+            retryable=True,
+            generation_id=self.generation.id,
+            generation=evolve(self.generation, text=self.text),
+        )
+
+    def _end(self, final: Generation) -> str:
+        """Take in the final generation and return the rest of its text; raise if it failed, or is another text."""
+        received, whole = self.text, final.text or ""
+        self._over = True
+        if final.failed:
+            self._latest = evolve(final, text=received)
+            raise self._failed(self._latest)
+        self._latest = final
+        if not whole.startswith(received) or final.text is None:
+            raise ResponseError(
+                f"stream: generation {final.id} is completed, and its text does not continue what was received before "
+                "the stream was cut; stream.text has that, stream.generation the service's last word.",
+                billed="yes",
+                generation_id=final.id,
+            )
+        return whole[len(received) :]
+
+    def _failed(self, failed: Generation) -> GenerationFailedError:
+        nothing = failed.tokens_spent == 0 or not self._pieces
+        charged = "Nothing was charged" if nothing else "The documentation does not say whether what came was charged"
+        return GenerationFailedError(
+            f"Generation {failed.id} failed: {failed.error or 'the service gives no reason'}. {charged}; change the "
+            "prompt or the model.",
+            billed="no" if nothing else "unknown",
+            generation_id=failed.id,
+            generation=failed,
+        )
