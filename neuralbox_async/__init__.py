@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from neuralbox_async._bulk import Outcome
 from neuralbox_async._client import AsyncNeuralBox
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Secret, Settings, Stats, Usage
+from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import (
     APIConnectionError,
     APIError,
@@ -55,6 +56,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "Balance",
+    "Budget",
     "BudgetExceededError",
     "ClientClosedError",
     "Event",

@@ -25,6 +25,7 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.rows import Row
+from neuralbox_async._edge import clock
 from neuralbox_async._fan_out import Each, Ending, Results, fan_out
 from neuralbox_async._life import Life, Wishes
 from neuralbox_async._reconcile import Doubts
@@ -100,6 +101,10 @@ class Run:
         highest = await self._ledger.highest_id()
         if highest is not None:
             self._steps.http.known.see(highest)
+        if self._ledger.is_kept and self._steps.budgets:
+            summary = await self._ledger.summary()
+            for budget in self._steps.budgets:
+                budget.take_over(self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved)
         async with fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results:
             yield results
 
@@ -225,3 +230,19 @@ class Run:
             return
         sent_at = error.sent_at if isinstance(error, OutcomeUnknownError) else None
         self._steps.abandon(outcome.request, outcome.generation, sent_at=sent_at)
+
+
+@asynccontextmanager
+async def run(
+    requests: Requests, *, steps: Steps, wishes: Wishes, ledger: Path | None, limit: int
+) -> AsyncIterator[Results[Outcome]]:
+    """Run all requests, at most `limit` at once, on a ledger in this file; None: on one in memory."""
+    from neuralbox_async._edge.ledger import LedgerWriter  # noqa: PLC0415 - loads SQLite
+
+    http = steps.http
+    opened = await LedgerWriter.open(ledger, origin=http.base_url, account=http.key.fingerprint, run=clock.run_blocking)
+    try:
+        async with Run(requests, steps=steps, ledger=opened, wishes=wishes).outcomes(limit=limit) as outcomes:
+            yield outcomes
+    finally:
+        await opened.aclose()

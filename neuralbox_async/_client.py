@@ -2,9 +2,8 @@
 
 import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeVar
@@ -12,53 +11,39 @@ from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 import anyio
 from attrs import evolve
 
-from neuralbox_async._bulk import Outcome, Requests, Run
+from neuralbox_async._bulk import Outcome, Requests, run
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
-from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
-from neuralbox_async._core.claims import Intent, Known
+from neuralbox_async._core.budget import Budget
+from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.options import (
-    check_kinds,
+    checked_budgets,
     checked_count,
     checked_seconds,
     checked_wait,
     conversation,
-    refuse,
 )
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.fetch import MOST_BYTES
-from neuralbox_async._edge.http import Http, Key
-from neuralbox_async._edge.log import Observer, log
-from neuralbox_async._edge.slots import HttpClient, Slots
+from neuralbox_async._edge.http import Http
+from neuralbox_async._edge.log import Observer
+from neuralbox_async._edge.slots import HttpClient
 from neuralbox_async._fan_out import Results
 from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others
-from neuralbox_async._steps import Steps
 from neuralbox_async._stream import TextStream
-from neuralbox_async._watches import Jobs
+from neuralbox_async._wiring import SAME, Same, rewired, wired
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT: Final = 600.0
 DEFAULT_LOOK_PRICE: Final = 0.35
-
-
-_KINDS: Final[Mapping[str, Any]] = {"http_client": HttpClient, "observe": Callable, "pacing": Pacing, "rate": Rate}
-
-
-class _Same(Enum):
-    """The value of an option that a view takes over from the client it was made of."""
-
-    SAME = "same"
-
-
-_SAME: Final = _Same.SAME
 
 
 class AsyncNeuralBox:
@@ -80,7 +65,8 @@ class AsyncNeuralBox:
         poll_interval: A fixed number of seconds between looks instead of learned ones.
         pacing: What is known of how long models take; share one between clients and they learn together.
         rate: What is known of the plan's windows; share one between clients of one account.
-        budget: Not available in this version; must be None.
+        budget: Most tokens that all calls of this client may spend: a number, or a `Budget` to share. Each request's
+            price is then asked for (once for a model and its params) and set aside before its POST leaves.
         file_hosts: Hosts besides the service's own from which results may be fetched.
         allow_insecure_http: Let `base_url` be http:// on another machine. The key then travels unencrypted.
         observe: Called with each `Event` as it happens, in the event loop; the default writes to the log.
@@ -102,31 +88,26 @@ class AsyncNeuralBox:
         poll_interval: float | None = None,
         pacing: Pacing | None = None,
         rate: Rate | None = None,
-        budget: None = None,
+        budget: Budget | int | None = None,
         file_hosts: Collection[str] | None = None,
         allow_insecure_http: bool = False,
         observe: Observer | None = None,
     ) -> None:
-        refuse(budget=budget)
-        check_kinds(_KINDS, http_client=http_client, pacing=pacing, rate=rate, observe=observe)
-        address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
         self._timeout = checked_seconds("timeout", timeout)
-        self._http = Http(
-            base_url=checked_base_url(address, allow_insecure_http=allow_insecure_http),
-            key=Key(checked_key(api_key if api_key is not None else os.environ.get("NEURALBOX_API_KEY"))),
-            slots=Slots(max_connections, http_client),
-            rate=Rate() if rate is None else rate,
-            known=Known(),
-            file_hosts=checked_hosts(file_hosts),
-            observe=observe or log,
-            max_retries=checked_count("max_retries", max_retries, least=0),
-        )
-        self._looks = Looks(
-            http=self._http,
-            pacing=Pacing() if pacing is None else pacing,
-            jobs=Jobs(),
-            look_price=checked_seconds("look_price", look_price),
-            poll_interval=None if poll_interval is None else checked_seconds("poll_interval", poll_interval),
+        self._steps = wired(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=max_retries,
+            http_client=http_client,
+            max_connections=max_connections,
+            look_price=look_price,
+            poll_interval=poll_interval,
+            pacing=pacing,
+            rate=rate,
+            budget=budget,
+            file_hosts=file_hosts,
+            allow_insecure_http=allow_insecure_http,
+            observe=observe,
         )
         self._closes = True
 
@@ -290,7 +271,7 @@ class AsyncNeuralBox:
         *,
         max_concurrency: int = 100,
         ledger: str | os.PathLike[str] | None = None,
-        budget: None = None,
+        budget: Budget | int | None = None,
         settle: float | None = None,
         resubmit_absent: bool = False,
         download_to: str | os.PathLike[str] | None = None,
@@ -310,7 +291,9 @@ class AsyncNeuralBox:
                 process, after a crash or a kill, goes on where it was: what is finished comes out as it was, nothing
                 accepted is sent again, and what an earlier input has begun comes out last. Without one, all of this
                 holds as long as the process lives.
-            budget: Not available in this version; must be None.
+            budget: Most tokens that this run may spend, with what its ledger says it has spent before: a number, or a
+                `Budget` to share. What does not fit is not sent, and comes out as BudgetExceededError; it stays
+                planned in the ledger.
             settle: Seconds after a POST whose answer was lost that its absence from the history proves that nothing was
                 booked; None: as long as the model may take, and 30 s.
             resubmit_absent: Send again what that has proved of. Where the history shows it later still, or leaves
@@ -326,7 +309,6 @@ class AsyncNeuralBox:
             LedgerError: the ledger is in use, foreign, damaged or of another account; or, from the iterator, it cannot
                 be written any more.
         """
-        refuse(budget=budget)
         if not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = checked_count("max_concurrency", max_concurrency, least=1)
@@ -339,23 +321,8 @@ class AsyncNeuralBox:
             settle=None if settle is None else checked_wait("settle", settle),
             absent=rows.PLANNED if resubmit_absent else rows.IN_DOUBT,
         )
-        return self._run(requests, wishes, None if ledger is None else Path(ledger), limit)
-
-    @asynccontextmanager
-    async def _run(
-        self, requests: Requests, wishes: Wishes, path: Path | None, limit: int
-    ) -> AsyncIterator[Results[Outcome]]:
-        from neuralbox_async._edge.ledger import LedgerWriter  # noqa: PLC0415 - loads SQLite
-
-        http = self._http
-        ledger = await LedgerWriter.open(
-            path, origin=http.base_url, account=http.key.fingerprint, run=clock.run_blocking
-        )
-        try:
-            async with Run(requests, steps=self._steps, ledger=ledger, wishes=wishes).outcomes(limit=limit) as outcomes:
-                yield outcomes
-        finally:
-            await ledger.aclose()
+        steps = evolve(self._steps, budgets=[*self._steps.budgets, *checked_budgets(budget)])
+        return run(requests, steps=steps, wishes=wishes, ledger=None if ledger is None else Path(ledger), limit=limit)
 
     # --- the account -------------------------------------------------------------------------------------------------
 
@@ -496,27 +463,18 @@ class AsyncNeuralBox:
     def with_options(
         self,
         *,
-        timeout: float | Literal[_Same.SAME] = _SAME,
-        max_retries: int | Literal[_Same.SAME] = _SAME,
-        look_price: float | Literal[_Same.SAME] = _SAME,
-        poll_interval: float | Literal[_Same.SAME] | None = _SAME,
-        observe: Observer | Literal[_Same.SAME] | None = _SAME,
+        timeout: float | Literal[Same.SAME] = SAME,
+        max_retries: int | Literal[Same.SAME] = SAME,
+        look_price: float | Literal[Same.SAME] = SAME,
+        poll_interval: float | Literal[Same.SAME] | None = SAME,
+        observe: Observer | Literal[Same.SAME] | None = SAME,
     ) -> "AsyncNeuralBox":
         """Return a view with other options. It shares connections, gate, rate and pacing; closing it closes nothing."""
         view = object.__new__(type(self))
-        http, looks = self._http, self._looks
-        if max_retries is not _SAME:
-            http = evolve(http, max_retries=checked_count("max_retries", max_retries, least=0))
-        if observe is not _SAME:
-            http = evolve(http, observe=observe or log)
-        if look_price is not _SAME:
-            looks = evolve(looks, look_price=checked_seconds("look_price", look_price))
-        if poll_interval is not _SAME:
-            fixed = None if poll_interval is None else checked_seconds("poll_interval", poll_interval)
-            looks = evolve(looks, poll_interval=fixed)
-        looks = evolve(looks, http=http)
-        view._http, view._looks = http, looks
-        view._timeout = self._timeout if timeout is _SAME else checked_seconds("timeout", timeout)
+        view._steps = rewired(
+            self._steps, max_retries=max_retries, look_price=look_price, poll_interval=poll_interval, observe=observe
+        )
+        view._timeout = self._timeout if timeout is SAME else checked_seconds("timeout", timeout)
         view._closes = False
         return view
 
@@ -542,8 +500,12 @@ class AsyncNeuralBox:
     # --- steps that a single call and a run share --------------------------------------------------------------------
 
     @property
-    def _steps(self) -> Steps:
-        return Steps(http=self._http, looks=self._looks)
+    def _http(self) -> Http:
+        return self._steps.http
+
+    @property
+    def _looks(self) -> Looks:
+        return self._steps.looks
 
     def _deadline(self, timeout: float | None) -> float:
         return clock.now() + (self._timeout if timeout is None else checked_seconds("timeout", timeout))

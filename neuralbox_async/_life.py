@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, frozen
 
 from neuralbox_async._core import rows
+from neuralbox_async._core.budget import Reservation
 from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
     APIError,
@@ -119,7 +120,8 @@ class Life:
             return True
 
     async def _sending(self, after_id: int | None) -> None:
-        await self._move(rows.SENDING, sent_at=clock.wall(), after_id=after_id)
+        price = await self._steps.price(self.row.request) if self._steps.budgets else None
+        await self._move(rows.SENDING, sent_at=clock.wall(), after_id=after_id, reserved=price)
 
     async def _settled(self, came: object) -> None:
         """Write down what a POST came to; one that cannot be written is known here all the same."""
@@ -153,9 +155,11 @@ class Life:
         except APIError as error:
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
         if found is not None:
+            self._bind(found)
             self._subject = found.id
             return await self._move(rows.ACCEPTED, generation=found)
         if self._wishes.absent != row.state:
+            self._bind(None)
             return await self._move(self._wishes.absent)
         raise _in_doubt(
             row,
@@ -163,10 +167,20 @@ class Life:
             "is not sent again by itself; run again with resubmit_absent=True, or resolve it by hand.",
         )
 
+    def _bind(self, generation: Generation | None) -> None:
+        """Let what is set aside for this row wait for a generation's cost, or come back if there is none."""
+        for budget in self._steps.budgets if self.row.reserved else ():
+            if generation is None:
+                budget.release(self.row.reserved or 0)
+        if generation is not None and self.row.reserved and self._steps.budgets:
+            self._steps.http.reservations.bind(generation, Reservation(self.row.reserved, self._steps.budgets))
+
     # --- accepted ----------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> bool:
         subject = self._subject
+        if subject is not self.row.generation and self.row.generation is not None:
+            self._bind(self.row.generation)
         assert subject is not None  # noqa: S101 - no row is accepted without a generation
         try:
             final = await self._final(subject)

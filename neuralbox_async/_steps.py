@@ -1,10 +1,12 @@
 """The steps that a single call and a bulk run share: submit, finish, reconcile, fetch. Deadlines are in loop time."""
 
 import math
+from collections.abc import Sequence
 
 from attrs import frozen
 
 from neuralbox_async._core import api
+from neuralbox_async._core.budget import Budget, Reservation
 from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
@@ -15,6 +17,7 @@ from neuralbox_async._edge.http import READ_TIMEOUT, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
+from neuralbox_async._spending import Prices, set_aside
 
 
 @frozen(kw_only=True)
@@ -24,19 +27,30 @@ class Steps:
     Attributes:
         http: Sends.
         looks: Looks.
+        prices: What requests cost; asked for where there is a budget.
+        budgets: The budgets that each POST must fit into.
     """
 
     http: Http
     looks: Looks
+    prices: Prices
+    budgets: Sequence[Budget]
 
     async def submit(
         self, request: GenerationRequest, *, deadline: float, timeout: float = math.inf, trail: Trail = NO_TRAIL
     ) -> Generation:
         """Send the one POST that costs tokens; `timeout` is its own, when waiting for its turn is not to count."""
+        if self.budgets:
+            price = await self.price(request)
+            trail = set_aside(trail, request, Reservation(price, self.budgets), self.http)
         generation = await self.http.send(api.generate(request), deadline=deadline, timeout=timeout, trail=trail)
         self.looks.jobs.remember(request, generation)
         self.http.tell(Accepted(request=request, generation=generation))
         return generation
+
+    async def price(self, request: GenerationRequest) -> int:
+        """Return the tokens that a request may cost; raises BudgetExceededError if nobody knows."""
+        return await self.prices.of(request, self.http)
 
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""

@@ -499,7 +499,7 @@ async def test_a_service_that_is_not_there_is_said_by_each_item() -> None:
         {"max_concurrency": 2.5},
         {"timeout": 0},
         {"settle": -1},
-        {"budget": 5},
+        {"budget": "5"},
     ],
 )
 async def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:

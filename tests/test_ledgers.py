@@ -10,6 +10,8 @@ import pytest
 
 from neuralbox_async import (
     AsyncNeuralBox,
+    Budget,
+    BudgetExceededError,
     Event,
     GenerationFailedError,
     GenerationRequest,
@@ -20,6 +22,7 @@ from neuralbox_async import (
     Outcome,
     OutcomeUnknownError,
     Surplus,
+    UnprocessableEntityError,
     UsageError,
 )
 from neuralbox_async.sandbox import Sandbox, faults
@@ -289,3 +292,92 @@ async def test_absence_takes_time_to_prove() -> None:
         began = anyio.current_time()
         assert await nb.reconcile(error, settle=100) is None
         assert anyio.current_time() - began > 80
+
+
+async def test_a_budget_is_kept_to_the_token(tmp_path: Path) -> None:
+    """What does not fit is not sent and stays planned; a larger budget goes on, and counts what was spent before."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    price = 15  # the sandbox's luma-ray2-flash
+    outcomes = await run(sandbox, CLIPS, path, budget=3 * price + 1)
+    errors = [each.error for each in outcomes if each.error]
+    assert [type(error) for error in errors] == [BudgetExceededError] * 3
+    assert len(sandbox.charges) == sandbox.booked == 3
+    again = await run(sandbox, CLIPS, path, budget=5 * price)
+    assert sum(each.error is None for each in again) == sandbox.booked == 5
+    with Ledger(path) as ledger:
+        assert ledger.summary().counts["planned"] == 1
+        assert ledger.summary().tokens_reserved == 0
+        assert ledger.summary().tokens_spent == 5 * price
+
+
+async def test_what_is_in_doubt_stays_set_aside(tmp_path: Path) -> None:
+    """It may have been charged, in this run and in the next."""
+    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(40)
+    sandbox.order(faults.lost())
+    (outcome,) = await run(sandbox, CLIPS[:1], path, budget=budget, settle=5)
+    assert isinstance(outcome.error, OutcomeUnknownError)
+    assert (budget.reserved, budget.spent) == (15, 0)
+    again = Budget(40)
+    outcomes = await run(sandbox, CLIPS[:3], path, budget=again, settle=5)
+    assert [type(each.error) for each in outcomes] == [OutcomeUnknownError, type(None), BudgetExceededError]
+    assert (again.reserved, again.spent, again.left) == (15, 15, 10)
+
+
+async def test_what_is_absent_comes_back_to_the_budget(tmp_path: Path) -> None:
+    """A POST that led to nothing has cost nothing."""
+    sandbox, path, budget = rich(), tmp_path / "run.db", Budget(15)
+    sandbox.order(faults.cut())
+    (outcome,) = await run(sandbox, CLIPS[:1], path, budget=budget, resubmit_absent=True)
+    assert outcome.error is None
+    assert (budget.reserved, budget.spent) == (0, 15)
+
+
+async def test_a_run_that_was_left_settles_what_it_set_aside(tmp_path: Path) -> None:
+    """The reservation of an accepted item outlives the process, and its real cost takes its place."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    await leave_after(sandbox, 3, path, budget=100)
+    with Ledger(path) as ledger:
+        assert ledger.summary().tokens_reserved == 90
+    budget = Budget(100)
+    await run(sandbox, CLIPS, path, budget=budget)
+    assert (budget.reserved, budget.spent) == (0, 90)
+
+
+async def test_a_client_s_budget_holds_for_single_calls() -> None:
+    """The same rule for generate and submit; a failed generation gives its price back."""
+    sandbox, budget = rich(), Budget(40)
+    async with sandbox.client(budget=budget) as nb:
+        clip = await nb.submit("luma-ray2-flash", "A flower")
+        assert (budget.reserved, budget.spent) == (15, 0)
+        await nb.wait(clip)
+        assert (budget.reserved, budget.spent) == (0, 15)
+        with pytest.raises(GenerationFailedError):
+            await nb.generate("luma-ray2-flash", "forbidden")
+        sandbox.order(faults.status(422))
+        with pytest.raises(UnprocessableEntityError):
+            await nb.submit("luma-ray2-flash", "A flower")
+        assert budget.left == 25
+        with pytest.raises(BudgetExceededError, match="25 left"):
+            await nb.submit("kling-v2.1", "A flower")
+    assert sandbox.booked == 2
+
+
+async def test_a_price_that_nobody_tells_is_the_model_s_dearest() -> None:
+    """calculate-price is down: the model's maximum is set aside."""
+    sandbox, budget = rich(), Budget(1_000)
+    sandbox.order(faults.status(404), on="POST /models/{slug}/calculate-price", times=None)
+    async with sandbox.client(budget=budget) as nb:
+        await nb.submit("luma-ray2-flash", "A flower")
+        dearest = (await nb.model("luma-ray2-flash")).max_token_cost
+    assert budget.reserved == dearest == 93
+
+
+async def test_a_price_that_nobody_knows_is_an_error_before_anything_is_paid() -> None:
+    """No price, no model, nothing learned: a budget cannot be kept, and says so."""
+    sandbox = rich()
+    for route in ("POST /models/{slug}/calculate-price", "GET /models/{slug}"):
+        sandbox.order(faults.status(404), on=route, times=None)
+    async with sandbox.client(budget=100) as nb:
+        with pytest.raises(BudgetExceededError, match="Nobody knows"):
+            await nb.submit("luma-ray2-flash", "A flower")
+    assert sandbox.booked == 0

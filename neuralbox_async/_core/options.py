@@ -6,6 +6,7 @@ Each check returns the value it was given, names the argument, and says what it 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import UsageError
 from neuralbox_async._core.models import GenerationRequest
 
@@ -29,18 +30,22 @@ def checked_count(name: str, value: int, *, least: int) -> int:
     return value
 
 
+def checked_budgets(budget: object) -> Sequence[Budget]:
+    """Return the budgets that an option names: none, or one. Raises UsageError for anything else."""
+    if budget is None:
+        return ()
+    if isinstance(budget, Budget):
+        return (budget,)
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        return (Budget(budget),)
+    raise UsageError(f"budget= takes a number of tokens, a Budget, or None, not {budget!r}.")
+
+
 def check_kinds(kinds: Mapping[str, Any], **options: object) -> None:
     """Raise UsageError if an option is neither None nor of the kind that `kinds` has for it."""
     for name, value in options.items():
         if value is not None and not isinstance(value, kinds[name]):
             raise UsageError(f"{name}= takes a value of the kind {kinds[name].__name__}, or None, not {value!r}.")
-
-
-def refuse(**options: object) -> None:
-    """Raise UsageError if an option is given that comes with a later version."""
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name}= is not available in this version of neuralbox_async; leave it out.")
 
 
 def conversation(

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from neuralbox_async._core import api, retry
 from neuralbox_async._core.api import Answer, Call
+from neuralbox_async._core.budget import Reservations
 from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import (
     APIConnectionError,
@@ -82,6 +83,7 @@ class Http:
         slots: The connections, shared by all views of a client.
         rate: The plan's windows, shared by all views of a client.
         known: What tells this client's own generations apart, shared by all views of a client.
+        reservations: What budgets have set aside for generations, shared by all views of a client.
         file_hosts: Hosts besides the service's own from which results may be fetched.
         observe: Who hears of each event.
         max_retries: How often a POST that certainly cost nothing is repeated.
@@ -92,6 +94,7 @@ class Http:
     slots: Slots
     rate: Rate
     known: Known
+    reservations: Reservations
     file_hosts: frozenset[str]
     observe: Observer
     max_retries: int
@@ -270,6 +273,7 @@ class Http:
         """Remember which ids there are, and which of them are this client's own."""
         if isinstance(value, Generation):
             self.known.see(value.id)
+            self.reservations.see(value)
             if call.request is not None:
                 self.known.own(value.id)
             elif hears_each_request(self.observe):
@@ -277,6 +281,7 @@ class Http:
         elif isinstance(value, HistoryPage):
             for each in value.items:
                 self.known.see(each.id)
+                self.reservations.see(each)
 
     def no_answer(self, call: Call[Any], error: Exception) -> NeuralBoxError:
         """Return the error that stands for the lack of an answer."""

@@ -123,6 +123,11 @@ class LedgerWriter:
         return self._database.path is not None
 
     @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self._database.name
+
+    @property
     def is_broken(self) -> bool:
         """Whether the disk has refused a write, so that nothing may be sent any more."""
         return self._refused is not None
@@ -199,6 +204,11 @@ class LedgerWriter:
     async def highest_id(self) -> int | None:
         """Return the highest integer id that is or once was a row's; None if there is none."""
         found: int | None = await self._do(_Step(self._table.highest_id))
+        return found
+
+    async def summary(self) -> Summary:
+        """Return what the run has come to."""
+        found: Summary = await self._do(_Step(self._table.summary))
         return found
 
     async def forget(self, row: Row) -> None:

@@ -62,17 +62,19 @@ class Trail:
         sending: Called before each attempt, with the highest id known; the POST leaves when it has returned.
         settled: Called with what came of each attempt before anything else is awaited: a generation; an
             OutcomeUnknownError; or another error, which says that nothing was accepted. It must not raise.
+        is_written: Whether it is written down where it can be found; else an event tells what nobody waits for.
     """
 
     sending: Callable[[int | None], Awaitable[None]]
     settled: Callable[[object], Awaitable[None]]
+    is_written: bool = True
 
 
 async def _write_nothing(_: object) -> None:
     return None
 
 
-NO_TRAIL: Final = Trail(sending=_write_nothing, settled=_write_nothing)
+NO_TRAIL: Final = Trail(sending=_write_nothing, settled=_write_nothing, is_written=False)
 
 
 @frozen(kw_only=True)
@@ -119,7 +121,7 @@ class Once(Generic[T]):
                     scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
                     raise
         except BaseException:
-            if self.trail is NO_TRAIL and witness.pulled:  # who follows a trail has written it down
+            if witness.pulled and not self.trail.is_written:
                 self._report_abandoned(witness, outcome)
             raise
         if isinstance(outcome[0], NeuralBoxError):

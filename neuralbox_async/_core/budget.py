@@ -1,0 +1,100 @@
+"""A budget of tokens: a price is set aside before its POST leaves, and becomes what it really cost when that is known.
+
+What is in doubt stays set aside: it may have been charged.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import Attribute, define, field, frozen
+
+from neuralbox_async._core.errors import BudgetExceededError, UsageError
+from neuralbox_async._core.models import Generation, GenerationRequest, Id
+
+MOST_REMEMBERED: Final = 200_000
+
+
+def _check(_: "Budget", __: "Attribute[int]", tokens: object) -> None:
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise UsageError(f"Budget(tokens=…) takes a whole number of 0 or more, not {tokens!r}.")
+
+
+@define(eq=False)
+class Budget:
+    """The most tokens that may be spent; hand the same one to clients and runs that share it.
+
+    Attributes:
+        tokens: The limit.
+        spent: What known generations have cost.
+        reserved: What those may cost that are under way or in doubt.
+    """
+
+    tokens: int = field(validator=_check)
+    spent: int = field(default=0, init=False)
+    reserved: int = field(default=0, init=False)
+    _runs: set[str] = field(factory=set[str], init=False, repr=False)
+
+    @property
+    def left(self) -> int:
+        """Tokens that nothing has spent or set aside; below 0 if something cost more than its price."""
+        return self.tokens - self.spent - self.reserved
+
+    def reserve(self, price: int, request: GenerationRequest) -> None:
+        """Set a price aside, or raise BudgetExceededError."""
+        if price > self.left:
+            raise BudgetExceededError(
+                f"{request.model} may cost {price} tokens, and of the budget of {self.tokens} there are "
+                f"{max(0, self.left)} left ({self.spent} spent, {self.reserved} set aside). It was not sent; pass a "
+                "larger budget if it shall be."
+            )
+        self.reserved += price
+
+    def release(self, price: int, *, spent: int = 0) -> None:
+        """Give back what was set aside, less what was spent."""
+        self.reserved -= price
+        self.spent += spent
+
+    def take_over(self, run: str, *, spent: int, reserved: int) -> None:
+        """Take in what a run has spent and set aside in other processes; once for each run."""
+        if run not in self._runs:
+            self._runs.add(run)
+            self.spent += spent
+            self.reserved += reserved
+
+
+@frozen
+class Reservation:
+    """One price, set aside in several budgets."""
+
+    price: int
+    budgets: Sequence[Budget]
+
+
+@define
+class Reservations:
+    """What is set aside for generations whose cost is not known yet; shared by all views of a client.
+
+    Attributes:
+        dearest: The most that a generation of each model has cost.
+    """
+
+    _open: dict[Id, Reservation] = field(factory=dict[Id, Reservation], init=False)
+    dearest: dict[str, int] = field(factory=dict[str, int], init=False)
+
+    def bind(self, generation: Generation, reservation: Reservation) -> None:
+        """Take in for which generation a price is set aside."""
+        if len(self._open) < MOST_REMEMBERED:
+            self._open[generation.id] = reservation
+        self.see(generation)
+
+    def see(self, generation: Generation) -> None:
+        """Settle the price of a generation that is final."""
+        if not generation.done:
+            return
+        spent = 0 if generation.failed else generation.tokens_spent
+        if spent is not None and generation.model is not None:
+            self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
+        reservation = self._open.pop(generation.id, None)
+        for budget in () if reservation is None else reservation.budgets:
+            price = reservation.price if reservation else 0
+            budget.release(price, spent=price if spent is None else spent)

@@ -1,0 +1,89 @@
+"""What a budget must know: the price is asked for once, set aside before a POST leaves, given back if it did not.
+
+The price of a request is what the service calculates for its model and params; else what the model costs at most; else
+the most that one of this model has cost.
+"""
+
+from typing import Final
+
+from attrs import define, field
+
+from neuralbox_async._core import api, rows
+from neuralbox_async._core.budget import Budget, Reservation
+from neuralbox_async._core.errors import (
+    APIError,
+    AuthenticationError,
+    BudgetExceededError,
+    NeuralBoxError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+)
+from neuralbox_async._core.models import Generation, GenerationRequest
+from neuralbox_async._edge import clock
+from neuralbox_async._edge.http import READ_TIMEOUT, Http
+from neuralbox_async._edge.once import Trail
+
+MOST_PRICES: Final = 10_000
+
+
+@define(eq=False)
+class Prices:
+    """What requests cost, as far as it was asked for; shared by all views of a client."""
+
+    _known: dict[str, int] = field(factory=dict[str, int], init=False)
+
+    async def of(self, request: GenerationRequest, http: Http) -> int:
+        """Return the tokens that a request may cost; raise BudgetExceededError if nobody knows."""
+        asked = rows.digest(GenerationRequest(request.model, "", request.params))
+        if asked not in self._known:
+            if len(self._known) >= MOST_PRICES:
+                self._known.clear()
+            self._known[asked] = await _ask(request, http)
+        return self._known[asked]
+
+
+async def _ask(request: GenerationRequest, http: Http) -> int:
+    deadline = clock.now() + READ_TIMEOUT
+    try:
+        return (await http.send(api.price(request.model, request.params, 1), deadline=deadline)).tokens
+    except (AuthenticationError, PermissionDeniedError):
+        raise
+    except APIError as error:
+        reason = error
+    try:
+        dearest = (await http.send(api.model(request.model), deadline=deadline)).max_token_cost
+    except APIError:
+        dearest = None
+    dearest = http.reservations.dearest.get(request.model) if dearest is None else dearest
+    if dearest is not None:
+        return dearest
+    raise BudgetExceededError(
+        f"Nobody knows what {request.model} costs ({reason}), so no budget can be kept. It was not sent; leave the "
+        "budget out if you want it all the same."
+    )
+
+
+def set_aside(trail: Trail, request: GenerationRequest, reservation: Reservation, http: Http) -> Trail:
+    """Return a trail that holds a price in budgets for as long as its POST may have cost it."""
+    held: list[Budget] = []
+
+    def release() -> None:
+        for budget in held:
+            budget.release(reservation.price)
+        held.clear()
+
+    async def sending(after_id: int | None) -> None:
+        for budget in reservation.budgets:
+            budget.reserve(reservation.price, request)
+            held.append(budget)
+        await trail.sending(after_id)
+
+    async def settled(came: object) -> None:
+        if isinstance(came, Generation):
+            http.reservations.bind(came, reservation)
+            held.clear()
+        elif isinstance(came, NeuralBoxError) and not isinstance(came, OutcomeUnknownError):
+            release()
+        await trail.settled(came)
+
+    return Trail(sending=sending, settled=settled, is_written=trail.is_written)
