@@ -6,7 +6,7 @@ cannot be written) ends the run: nothing new is begun, what is under way comes o
 
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, frozen
 
 from neuralbox_async._core import rows
+from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -27,7 +28,7 @@ from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.rows import Row
 from neuralbox_async._edge import clock
 from neuralbox_async._fan_out import Each, Ending, Results, fan_out
-from neuralbox_async._life import Life, Wishes
+from neuralbox_async._life import Life, Wishes, intent
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._steps import Steps
 
@@ -86,7 +87,7 @@ class Run:
         self._steps = steps
         self._ledger = ledger
         self._wishes = wishes
-        self._doubts = Doubts(steps.http, ledger.owned)
+        self._doubts = Doubts(steps.http, ledger.owned, self._in_doubt)
         self._index = -1
         self._keys: set[str] = set()
         self._repeats = Counter[str]()
@@ -105,8 +106,21 @@ class Run:
             summary = await self._ledger.summary()
             for budget in self._steps.budgets:
                 budget.take_over(self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved)
+        async for row in self._every(rows.SENDING):  # a process died between this row's commit and its answer's
+            await self._ledger.move(row, rows.IN_DOUBT)
         async with fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results:
             yield results
+
+    async def _every(self, state: str) -> AsyncIterator[Row]:
+        last = 0
+        while page := await self._ledger.rows(state, after=last):
+            last = page[-1].number
+            for row in page:
+                yield row
+
+    async def _in_doubt(self) -> Sequence[Intent]:
+        """Return all that is in doubt in the ledger, also items whose turn has not come, or is over."""
+        return [intent(row, self._ledger) async for row in self._every(rows.IN_DOUBT)]
 
     # --- the input ---------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
-from neuralbox_async._reconcile import Doubts, no_others
+from neuralbox_async._reconcile import Doubts, no_others, no_owners
 from neuralbox_async._stream import TextStream
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
@@ -357,7 +357,7 @@ class AsyncNeuralBox:
         intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
         settle = None if settle is None else checked_wait("settle", settle)
         with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):
-            return await self._steps.reconcile(Doubts(self._http, no_others), intent, settle=settle)
+            return await self._steps.reconcile(Doubts(self._http, no_owners, no_others), intent, settle=settle)
         raise evolve(error)
 
     def history(

@@ -84,7 +84,6 @@ class Life:
         """Take all steps that are left; raises what stops the item where it stands."""
         steps: Mapping[str, Callable[[], Awaitable[bool]]] = {
             rows.PLANNED: self._submit,
-            rows.SENDING: self._doubt,
             rows.IN_DOUBT: self._reconcile,
             rows.ACCEPTED: self._finish,
             rows.COMPLETED: self._save,
@@ -140,18 +139,12 @@ class Life:
                 return
             self.row = rows.moved(self.row, to, at=clock.wall(), **changes)  # type: ignore[arg-type]
 
-    async def _doubt(self) -> bool:
-        """Take in that a process died between this row's commit and its answer's."""
-        return await self._move(rows.IN_DOUBT)
-
     # --- in doubt ----------------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> bool:
         row = self.row
-        key = f"{id(self._ledger)}:{row.key}:{row.submissions}"
-        intent = Intent(key=key, request=row.request, sent_at=row.sent_at or 0.0, after_id=row.after_id)
         try:
-            found = await self._steps.reconcile(self._doubts, intent, settle=self._wishes.settle)
+            found = await self._steps.reconcile(self._doubts, intent(row, self._ledger), settle=self._wishes.settle)
         except APIError as error:
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
         if found is not None:
@@ -235,6 +228,12 @@ class Life:
         if self.row.error is not None:
             raise evolve(self.row.error)  # a copy: it may be raised again
         raise UsageError(f"Item {self.row.key!r} was dropped; resubmit it, or leave it out.")
+
+
+def intent(row: Row, ledger: "LedgerWriter") -> Intent:
+    """Return what a row in doubt has meant to send, told apart from those of other ledgers and of earlier attempts."""
+    key = f"{id(ledger)}:{row.key}:{row.submissions}"
+    return Intent(key=key, request=row.request, sent_at=row.sent_at or 0.0, after_id=row.after_id)
 
 
 def _in_doubt(row: Row, message: str) -> OutcomeUnknownError:

@@ -32,6 +32,7 @@ class _Doubt:
     read_at: float | None = None
     found: Generation | None = None
     absent: bool = False
+    open: bool = False
 
 
 @define(eq=False)
@@ -41,11 +42,14 @@ class Doubts:
     Attributes:
         http: Reads the history.
         owned: Answers which of these ids belong to others, besides what the client itself knows.
+        others: Answers who else is in doubt, and may not wait for it now.
     """
 
     http: Http
     owned: Callable[[Collection[Id]], Awaitable[Collection[Id]]]
+    others: Callable[[], Awaitable[Collection[Intent]]]
     _doubts: dict[str, _Doubt] = field(factory=dict[str, _Doubt], init=False)
+    _absent: set[str] = field(factory=set[str], init=False)
     _turn: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     async def settle(self, intent: Intent, *, settle: float, deadline: float) -> Generation | None:
@@ -71,9 +75,10 @@ class Doubts:
                         await self._read(deadline)
                 if doubt.found is not None or doubt.absent:
                     return doubt.found
-                if due >= doubt.proof_at:
+                if due >= doubt.proof_at and not doubt.open:
                     raise _still_unknown(intent)
-                await clock.sleep(min(wait, max(0.0, doubt.proof_at - clock.now())))
+                left = doubt.proof_at - clock.now()
+                await clock.sleep(min(wait, left) if left > 0 else wait)
                 wait = min(2 * wait, LONGEST_WAIT)
         finally:
             del self._doubts[intent.key]
@@ -83,20 +88,25 @@ class Doubts:
         doubts, began_at = list(self._doubts.values()), clock.now()
         intents = [each.intent for each in doubts]
         reading = await self._history(intents, deadline)
-        others = set(await self.owned([each.id for each in reading.entries]))
+        taken = await self.owned([each.id for each in reading.entries])
+        others = [each for each in await self.others() if each.key not in self._absent]
+        others += [each.intent for each in self._doubts.values()]  # also those that came while this was read
         claims = claim(
             intents,
             reading,
-            owned=self.http.known.owners(others),
-            on_their_way=self.http.known.on_their_way,
-            settled={each.intent.key for each in doubts if each.proof_at <= began_at},
+            owned=self.http.known.owners(taken),
+            others=others,
+            on_their_way=list(self.http.known.on_their_way.values()),
+            early={each.intent.key for each in doubts if each.proof_at > began_at},
         )
         for key, generation in claims.found.items():
             self.http.known.own(generation.id, claimed_by=key)
         for each in doubts:
-            each.read_at, each.found = began_at, claims.found.get(each.intent.key)
-            is_over = each.proof_at <= began_at and each.intent.key not in claims.open
-            each.absent = is_over and is_read(each.intent, reading)
+            key, each.read_at = each.intent.key, began_at
+            each.found, each.open = claims.found.get(key), key in claims.open
+            is_unclear = each.open or key in claims.disputed
+            each.absent = each.proof_at <= began_at and not is_unclear and is_read(each.intent, reading)
+        self._absent.update(each.intent.key for each in doubts if each.absent)
         if claims.surplus:
             self.http.tell(Surplus(generations=tuple(claims.surplus)))
 
@@ -116,8 +126,13 @@ class Doubts:
         return evolve(reading, entries=tuple(entries.values()))
 
 
-async def no_others(_: Collection[Id]) -> Collection[Id]:
+async def no_owners(_: Collection[Id]) -> Collection[Id]:
     """Know of no owners besides the client itself."""
+    return ()
+
+
+async def no_others() -> Collection[Intent]:
+    """Know of nobody else in doubt."""
     return ()
 
 

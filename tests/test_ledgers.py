@@ -381,3 +381,41 @@ async def test_a_price_that_nobody_knows_is_an_error_before_anything_is_paid() -
         with pytest.raises(BudgetExceededError, match="Nobody knows"):
             await nb.submit("luma-ray2-flash", "A flower")
     assert sandbox.booked == 0
+
+
+async def test_a_doubt_waits_for_the_answer_of_an_equal_post(tmp_path: Path) -> None:
+    """As long as one is on its way, what the history shows could be its own; then there is one for each."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.lost())
+    sandbox.order(faults.delay(300))
+    outcomes = await run(sandbox, [GenerationRequest("kling-v2.1", "the same")] * 2, path, settle=10)
+    assert [each.error for each in outcomes] == [None] * 2
+    assert sandbox.booked == 2
+
+
+async def test_what_another_item_in_doubt_could_own_is_nobody_s(tmp_path: Path) -> None:
+    """Also if that item's turn has not come in this run: a wrong result is worse than an honest "unknown"."""
+    sandbox, path = rich(history_lag=60), tmp_path / "run.db"
+    sizes = [GenerationRequest("kling-v2.1", "the same", {"duration": seconds}) for seconds in (5, 10)]
+    sandbox.order(faults.cut())
+    sandbox.order(faults.lost())
+    async with sandbox.client() as nb, nb.generate_many(sizes, ledger=path, max_concurrency=1, settle=5) as outcomes:
+        first = await anext(outcomes)
+        assert isinstance(first.error, OutcomeUnknownError)
+        await anyio.sleep(2)
+    await anyio.sleep(100)
+    for outcome in await run(sandbox, sizes, path, max_concurrency=1):
+        assert isinstance(outcome.error, OutcomeUnknownError)
+        assert outcome.generation is None
+
+
+async def test_what_a_post_lost_meanwhile_could_own_is_nobody_s(tmp_path: Path) -> None:
+    """Its answer was lost while the history was being read for another item."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sizes = [GenerationRequest("dall-e-3", "the same", {"size": size}) for size in ("256x256", "512x512")]
+    sandbox.order(faults.cut())
+    sandbox.order(faults.lost())  # after the seconds that the picture takes
+    sandbox.order(faults.delay(50), on="GET /user/history")
+    for outcome in await run(sandbox, sizes, path, settle=0):
+        assert isinstance(outcome.error, OutcomeUnknownError)
+        assert outcome.generation is None

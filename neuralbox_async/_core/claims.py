@@ -1,13 +1,16 @@
 """Which generation of the history is the one whose answer we lost? One of that model and prompt, newer, and nobody's.
 
 Newer than the POST: an id above the highest that was known before it, where ids are integers; else created when it was
-sent or later, by the service's clock. Nobody's: no other answer of ours named it. Where two POSTs for different things
-could own one entry, neither gets it: a wrong result is worse than an honest "unknown".
+sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that is still to come can.
+Where two POSTs for different things could own one entry, neither gets it: a wrong result is worse than an honest
+"unknown".
 """
 
-from collections import Counter
+import math
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
@@ -33,13 +36,14 @@ class Known:
         owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
             claimed it in the history.
         latest_moment: When the last POST left whose answer was lost, in Unix seconds.
-        on_their_way: How many POSTs for a model and a prompt wait for their answer.
+        on_their_way: The POSTs that wait for their answer.
     """
 
     highest_id: int | None = None
     owned: dict[Id, str | None] = field(factory=dict[Id, "str | None"], init=False)
     latest_moment: float = field(default=0.0, init=False)
-    on_their_way: Counter[tuple[str, str]] = field(factory=Counter[tuple[str, str]], init=False)
+    on_their_way: dict[int, "Intent"] = field(factory=dict[int, "Intent"], init=False)
+    _posts: int = field(default=0, init=False)
 
     def see(self, generation_id: Id) -> None:
         """Take in an id that was read."""
@@ -63,15 +67,15 @@ class Known:
 
     @contextmanager
     def sending(self, request: GenerationRequest) -> Iterator[None]:
-        """Count a POST as on its way: what the history shows of it meanwhile is its own."""
-        what = request.model, request.prompt
-        self.on_their_way[what] += 1
+        """Count a POST as on its way: what the history shows above the ids known by now may be its own."""
+        self._posts = number = self._posts + 1
+        floor = -1 if self.highest_id is None else self.highest_id
+        # It leaves at some time after this; where there are no integer ids anything may be its own.
+        self.on_their_way[number] = Intent(key="", request=request, sent_at=-math.inf, after_id=floor)
         try:
             yield
         finally:
-            self.on_their_way[what] -= 1
-            if not self.on_their_way[what]:
-                del self.on_their_way[what]
+            del self.on_their_way[number]
 
 
 @frozen(kw_only=True)
@@ -110,6 +114,25 @@ class Reading:
     skew: float = 0.0
     whole: bool = False
 
+    @cached_property
+    def lowest_id(self) -> float:
+        """The lowest integer id that it shows; infinite if it shows none."""
+        return min((each.id for each in self.entries if isinstance(each.id, int)), default=math.inf)
+
+    @cached_property
+    def earliest(self) -> float:
+        """The earliest date that it shows, by the service's clock; infinite if it shows none."""
+        return min((each.created_at.timestamp() for each in self.entries if each.created_at), default=math.inf)
+
+    @cached_property
+    def is_newest_first(self) -> bool:
+        """Whether entries come newest first; the documents show it and do not say it."""
+        ids = [each.id for each in self.entries if isinstance(each.id, int)]
+        if len(ids) == len(self.entries):
+            return all(later > earlier for later, earlier in pairwise(ids))
+        dates = [each.created_at for each in self.entries if each.created_at is not None]
+        return all(later >= earlier for later, earlier in pairwise(dates))
+
 
 @frozen(kw_only=True)
 class Claims:
@@ -117,12 +140,14 @@ class Claims:
 
     Attributes:
         found: The generation of each intent that has one.
-        open: The keys of intents for which something is there that cannot be told apart (yet).
+        open: The keys of intents that have none yet, and may get one: something is there that will be told apart.
+        disputed: The keys of intents that could own something that a POST for something else could own as well.
         surplus: Entries that fit intents and are more than these: duplicates that the infrastructure made, or foreign.
     """
 
     found: Mapping[str, Generation]
     open: frozenset[str]
+    disputed: frozenset[str]
     surplus: Sequence[Generation]
 
 
@@ -131,40 +156,115 @@ def claim(
     reading: Reading,
     *,
     owned: Mapping[Id, str | None],
-    on_their_way: Container[tuple[str, str]],
-    settled: Container[str],
+    others: Iterable[Intent] = (),
+    on_their_way: Iterable[Intent] = (),
+    early: Container[str] = (),
 ) -> Claims:
     """Match intents with what the history shows.
 
-    `owned` says whose ids are: None for an answered POST's, else the key of the intent that has claimed it before. Of
-    requests that are alike each gets one entry, completed ones first, then pending, then failed. As long as there
-    are more entries than intents nothing is decided, unless all of these intents' keys are in `settled`: their time to
-    wait is over. Nothing is decided either while a POST for the same model and prompt is on its way.
+    Of requests that are alike each gets one entry, completed ones first, then pending, then failed. As long as there
+    are more entries than intents nothing is decided, unless nobody's time to wait is going on any more. What a POST on
+    its way could own is left to it until its answer is there.
+
+    Args:
+        intents: Those to find something for.
+        reading: What was read of the history.
+        owned: Whose ids are whose: None for an answered POST's, else the key of the intent that has claimed it before.
+        others: More intents, for which nothing is to be found now; they have a share in what there is.
+        on_their_way: POSTs that wait for their answer.
+        early: The keys of intents whose time to wait is going on.
     """
-    claimed = {owned[each.id]: each for each in reading.entries if owned.get(each.id) is not None}
-    found: dict[str, Generation] = {key: claimed[key] for each in intents if (key := each.key) in claimed}
-    groups: dict[tuple[str, str, str], list[Intent]] = {}
-    for intent in intents:
-        if intent.key not in found:
-            groups.setdefault(intent.alike, []).append(intent)
-    free = [each for each in reading.entries if each.id not in owned]
-    fitting = {
-        alike: [each for each in free if any(may_be(intent, each, skew=reading.skew) for intent in group)]
-        for alike, group in groups.items()
-    }
-    contested = Counter(entry.id for entries in fitting.values() for entry in entries)
-    still_open, surplus = set[str](), list[Generation]()
-    for alike, group in groups.items():
-        entries, keys = fitting[alike], {each.key for each in group}
-        undecided = len(entries) > len(group) and not all(key in settled for key in keys)
-        if alike[:2] in on_their_way or undecided or any(contested[entry.id] > 1 for entry in entries):
-            still_open |= keys if entries or alike[:2] in on_their_way else set()
+    claimed = {key: each for each in reading.entries if (key := owned.get(each.id)) is not None}
+    found = {each.key: claimed[each.key] for each in intents if each.key in claimed}
+    groups = _grouped(intents, others, on_their_way, done=claimed)
+    _sort_in([each for each in reading.entries if each.id not in owned], groups, reading.skew)
+    wanted = {each.key for each in intents}
+    still_open, disputed, surplus = set[str](), set[str](), list[Generation]()
+    for group in groups:
+        keys = wanted.intersection(each.key for each in group.intents)
+        if not keys:
             continue
-        matched = _match(group, entries, skew=reading.skew)
-        found.update(matched)
-        taken = {each.id for each in matched.values()}
-        surplus += [entry for entry in entries if entry.id not in taken]
-    return Claims(found=found, open=frozenset(still_open), surplus=surplus)
+        if group.is_disputed:
+            disputed |= keys
+        elif len(group.entries) > len(group.intents) and any(key in early for key in keys):
+            still_open |= keys
+        else:
+            matched = _match(group.intents, group.entries, skew=reading.skew)
+            found.update((key, entry) for key, entry in matched.items() if key in keys)
+            taken = {each.id for each in matched.values()}
+            surplus += [each for each in group.entries if each.id not in taken]
+            if group.awaits_answers:
+                still_open |= keys - matched.keys()
+    return Claims(found=found, open=frozenset(still_open), disputed=frozenset(disputed), surplus=surplus)
+
+
+@define(eq=False)
+class _Group:
+    """Requests that may take each other's generation, and what the history shows of them.
+
+    Attributes:
+        prompt: What all of them ask for, without the spaces around it.
+        intents: Those in doubt.
+        on_their_way: Those that wait for their answer.
+        entries: What may be theirs, and no POST's that is on its way.
+        awaits_answers: Whether there is more, which a POST on its way may own.
+        is_disputed: Whether requests for something else could own one of the entries.
+    """
+
+    prompt: str
+    intents: list[Intent] = field(factory=list[Intent])
+    on_their_way: list[Intent] = field(factory=list[Intent])
+    entries: list[Generation] = field(factory=list[Generation])
+    awaits_answers: bool = False
+    is_disputed: bool = False
+
+
+def _grouped(
+    intents: Iterable[Intent], others: Iterable[Intent], on_their_way: Iterable[Intent], *, done: Container[str]
+) -> list[_Group]:
+    """Bring together what is alike, in the order of the prompts."""
+    groups: dict[tuple[str, str, str], _Group] = {}
+
+    def group(intent: Intent) -> _Group:
+        alike = intent.alike
+        return groups.setdefault(alike, _Group(alike[1]))
+
+    for intent in {each.key: each for each in (*others, *intents)}.values():
+        if intent.key not in done:
+            group(intent).intents.append(intent)
+    for intent in on_their_way:
+        group(intent).on_their_way.append(intent)
+    return sorted(groups.values(), key=lambda each: each.prompt)
+
+
+def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: float) -> None:
+    """Give each entry to the groups that it may belong to."""
+    prompts = [each.prompt for each in groups]
+    doubts = {id(each): _loosest(each.intents) for each in groups}
+    posts = {id(each): _loosest(each.on_their_way) for each in groups}
+    for entry in entries:
+        shown = (entry.prompt or "").strip()
+        near: list[_Group] = []
+        for place in range(bisect_left(prompts, _stem(shown) or shown), len(prompts)):
+            if not _says(shown, prompts[place]):
+                break  # in order, those that begin with the stem lie together, the stem itself at their head
+            near.append(groups[place])
+        takers = [each for each in near if any(may_be(one, entry, skew=skew) for one in doubts[id(each)])]
+        is_awaited = any(may_be(one, entry, skew=skew) for each in near for one in posts[id(each)])
+        for group in takers:
+            if is_awaited:
+                group.awaits_answers = True
+            else:
+                group.entries.append(entry)
+                group.is_disputed = group.is_disputed or len(takers) > 1
+
+
+def _loosest(intents: Sequence[Intent]) -> list[Intent]:
+    """Return those of equal intents that may own whatever any of them may own: three at the most."""
+    by_id = [each for each in intents if each.after_id is not None]
+    by_date = [each for each in intents if each.after_id is None]
+    lowest = [min(by_id, key=lambda each: each.after_id or 0)] if by_id else []
+    return lowest + [min(some, key=lambda each: each.sent_at) for some in (by_id, by_date) if some]
 
 
 def may_be(intent: Intent, entry: Generation, *, skew: float) -> bool:
@@ -180,26 +280,20 @@ def is_read(intent: Intent, reading: Reading) -> bool:
     """Say whether a reading went back far enough to have shown an intent's generation, had there been one."""
     if reading.whole:
         return True
-    return _newest_first(reading.entries) and any(_is_older(intent, each, reading.skew) for each in reading.entries)
-
-
-def _is_older(intent: Intent, entry: Generation, skew: float) -> bool:
-    if isinstance(entry.id, int) and intent.after_id is not None:
-        return entry.id <= intent.after_id
-    return entry.created_at is not None and entry.created_at.timestamp() < _earliest(intent, skew)
+    if not reading.is_newest_first:
+        return False
+    if intent.after_id is not None and reading.lowest_id < math.inf:
+        return reading.lowest_id <= intent.after_id
+    return reading.earliest < _earliest(intent, reading.skew)
 
 
 def _earliest(intent: Intent, skew: float) -> float:
     return intent.sent_at + skew - SLACK
 
 
-def _newest_first(entries: Sequence[Generation]) -> bool:
-    """Say whether entries come newest first; the documents show it and do not say it."""
-    ids = [each.id for each in entries if isinstance(each.id, int)]
-    if len(ids) == len(entries):
-        return all(later > earlier for later, earlier in pairwise(ids))
-    dates = [each.created_at for each in entries if each.created_at is not None]
-    return all(later >= earlier for later, earlier in pairwise(dates))
+def _stem(shown: str) -> str:
+    """Return what is left of a prompt when the mark that it was cut short is taken off."""
+    return shown.strip().removesuffix("…").removesuffix("...").rstrip()
 
 
 def _says(shown: str | None, prompt: str) -> bool:
@@ -209,7 +303,7 @@ def _says(shown: str | None, prompt: str) -> bool:
     shown, prompt = shown.strip(), prompt.strip()
     if shown == prompt:
         return True
-    stem = shown.removesuffix("…").removesuffix("...").rstrip()
+    stem = _stem(shown)
     shortened = stem != shown or len(stem) >= SHORTEST_STEM
     return shortened and bool(stem) and prompt.startswith(stem)
 
@@ -219,11 +313,9 @@ def _match(intents: Iterable[Intent], entries: Sequence[Generation], *, skew: fl
     left = sorted(entries, key=lambda entry: (_PREFERENCE.get(entry.status, 1), _age_order(entry)))
     found: dict[str, Generation] = {}
     for intent in sorted(intents, key=lambda each: (each.after_id or 0, each.sent_at), reverse=True):
-        for entry in left:
-            if may_be(intent, entry, skew=skew):
-                found[intent.key] = entry
-                left.remove(entry)
-                break
+        place = next((place for place, entry in enumerate(left) if may_be(intent, entry, skew=skew)), None)
+        if place is not None:
+            found[intent.key] = left.pop(place)
     return found
 
 
