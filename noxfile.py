@@ -87,6 +87,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def kill(session: nox.Session) -> None:
+    """Kill bulk runs again and again, and show that nothing is paid twice or lost; -- --kills 20 for a short one."""
+    session.install("-c", PINNED, ".[sandbox]")
+    session.run("python", "-m", "tests.kill", *session.posargs, interrupt_timeout=5)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside other clients, on this machine; arguments name groups."""
     session.install("-c", PEERS, ".[aiohttp]", *group("bench"))
