@@ -67,7 +67,7 @@ def test_json_line() -> None:
     assert line.request == GenerationRequest(
         "m", "p", {"a": 1}, key="k", tag=line.request.tag if line.request else None
     )
-    assert line.other_fields == {"scene": 3}
+    assert line.tag == {"index": 0, "line": 1, "fields": {"scene": 3}}
 
 
 def test_places_count_as_an_editor_does() -> None:

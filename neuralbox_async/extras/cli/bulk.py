@@ -22,6 +22,7 @@ from neuralbox_async.extras.cli.report import (
     interrupted,
     line_record,
     problem_of,
+    request_record,
     result_record,
 )
 from neuralbox_async.extras.cli.screen import Screen
@@ -116,10 +117,10 @@ class BulkRun:
         request, generation, error = outcome.request, outcome.generation, outcome.error
         problem = None if error is None else problem_of(error, generation, self._options.out)
         self.unfinished.forget(request, generation)
-        self._write(request.tag, request, result_record(generation, problem, outcome.path))
+        self._write(request.tag, request_record(request), result_record(generation, problem, outcome.path))
         self.screen.settled(request.model, error, None if generation is None else generation.tokens_spent)
         if problem is not None:
-            self.screen.say(f"line {request.tag.number}, {request.model}: {problem}")
+            self.screen.say(f"line {request.tag['line']}, {request.model}: {problem}")
 
     def _report_rest(
         self, request: GenerationRequest | None, generation: Generation | None, problem: Problem | None
@@ -128,16 +129,17 @@ class BulkRun:
             return
         self.screen.tally.note_rest(generation, problem)
         with contextlib.suppress(OSError):  # one that cannot be written must not keep back the others
-            self._write(request.tag, request, result_record(generation, problem, None))
+            self._write(request.tag, request_record(request), result_record(generation, problem, None))
 
     def _report_bad(self, line: Line) -> None:
         problem = Problem(type=UsageError.__name__, message=line.problem, billed="no")
-        self._write(line, None, result_record(None, problem, None))
+        asked = {name: line.found.get(name) for name in ("key", "model", "prompt", "params")}
+        self._write(line.tag, asked, result_record(None, problem, None))
         self.screen.tally.bad_lines += 1
         self.screen.say(line.problem)
 
-    def _write(self, line: Line, request: GenerationRequest | None, result: Record) -> None:
-        record = line_record(line, request, result)
+    def _write(self, tag: object, asked: Record, result: Record) -> None:
+        record = line_record(tag, asked, result)
         try:
             self._lines.write(record)
         except OSError:

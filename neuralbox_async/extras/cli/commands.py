@@ -80,7 +80,7 @@ def _no_option(_type: type, file: str) -> None:
 
 # A lone hyphen is stdin; cyclopts lets it pass only together with everything else that begins with one.
 File = Annotated[
-    str, Parameter(allow_leading_hyphen=True, validator=_no_option, help="A .jsonl or .txt file; - is stdin.")
+    str, Parameter(allow_leading_hyphen=True, validator=_no_option, help="A .jsonl, .csv or .txt file; - is stdin.")
 ]
 
 

@@ -74,11 +74,12 @@ def read_params(params: Sequence[str]) -> dict[str, Any]:
         name, equals, value = param.partition("=")
         if not name or not equals:
             raise UsageError(f"--param wants NAME=VALUE, such as duration=5, not {param!r}.")
-        read[name] = _value(value)
+        read[name] = read_value(value)
     return read
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """Return what a text means: what JSON says, if it is JSON, else the text itself."""
     try:
         return json.loads(text, parse_constant=_not_json)
     except (ValueError, RecursionError):

@@ -1,21 +1,27 @@
 """A line of the input becomes one request, or one problem that spoils nothing but itself."""
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import PurePath
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
 from neuralbox_async import GenerationRequest, UsageError
+from neuralbox_async.extras.cli.columns import (
+    BadLineError,
+    NumberedLine,
+    Table,
+    decoded,
+    is_table,
+    refuse_constant,
+    whole_rows,
+)
 
 JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _OWN_FIELDS: Final = frozenset({"model", "prompt", "params", "key"})
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-
-
-class BadLineError(ValueError):
-    """A line that makes no request; the message says why."""
 
 
 @frozen(kw_only=True)
@@ -37,9 +43,10 @@ class Line:
     problem: str = ""
 
     @property
-    def other_fields(self) -> dict[str, Any]:
-        """Return the fields that the service has no use for."""
-        return {name: value for name, value in self.found.items() if name not in _OWN_FIELDS}
+    def tag(self) -> dict[str, Any]:
+        """Return what an outcome says of its line, as plain JSON; `fields` are those that the service cannot use."""
+        fields = {name: value for name, value in self.found.items() if name not in _OWN_FIELDS}
+        return {"index": self.index, "line": self.number, "fields": fields}
 
 
 def check_model(name: str, defaults: Defaults) -> None:
@@ -57,48 +64,61 @@ def is_plain_text(name: str, first_line: bytes, defaults: Defaults) -> bool:
 
 
 async def read_prompts(lines: AsyncIterable[bytes], name: str, defaults: Defaults) -> AsyncIterator[Line]:
-    """Yield each line of the file `name` that is not blank, as it is needed."""
-    read, number, index = None, 0, 0
-    async for raw in lines:
-        number += 1
-        stripped = raw.removeprefix(_BYTE_ORDER_MARK).strip() if number == 1 else raw.strip()
-        if not stripped:
-            continue
-        if read is None:
-            read = _found_in_text if is_plain_text(name, stripped, defaults) else _found_in_json
+    """Yield each line (of CSV: each row) of the file `name` that is not blank, as it is needed."""
+    index = 0
+    async for number, read in _readings(_numbered(lines), name, defaults):
         line = Line(index=index, number=number)
         index += 1
         try:
-            line = evolve(line, found=read(stripped))
+            line = evolve(line, found=read())
             yield _with_request(line, defaults)
         except BadLineError as problem:
             yield evolve(line, problem=f"{name}, line {number}: {problem}")
 
 
+Reading = tuple[int, Callable[[], dict[str, Any]]]
+
+
+async def _readings(lines: AsyncIterator[NumberedLine], name: str, defaults: Defaults) -> AsyncIterator[Reading]:
+    """Yield for each item the number of its line, and a function that reads what it says."""
+    async for first in lines:
+        number, line = first
+        if line.strip():
+            break
+    else:
+        return
+    if is_table(name, line):
+        table = Table.of(line, name)
+        async for number, row in whole_rows(table, lines, name):
+            yield number, partial(table.found, row)
+        return
+    read = _found_in_text if is_plain_text(name, line.strip(), defaults) else _found_in_json
+    yield number, partial(read, line.strip())
+    async for number, line in lines:
+        if line.strip():
+            yield number, partial(read, line.strip())
+
+
+async def _numbered(lines: AsyncIterable[bytes]) -> AsyncIterator[NumberedLine]:
+    number = 0
+    async for line in lines:
+        number += 1
+        yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+
+
 def _found_in_text(line: bytes) -> dict[str, Any]:
-    return {"prompt": _decoded(line)}
+    return {"prompt": decoded(line)}
 
 
 def _found_in_json(line: bytes) -> dict[str, Any]:
-    text = _decoded(line)
+    text = decoded(line)
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        found = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadLineError(f"not JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadLineError('not a JSON object such as {"model": "gpt-5", "prompt": "Hello"}')
     return found
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadLineError(f"not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadLineError(f"{name} is not JSON")
 
 
 def _with_request(line: Line, defaults: Defaults) -> Line:
@@ -111,7 +131,7 @@ def _with_request(line: Line, defaults: Defaults) -> Line:
         _text(found, "prompt"),
         {**defaults.params, **(params or {})} or None,
         key=None if found.get("key") is None else _text(found, "key"),
-        tag=line,
+        tag=line.tag,
     )
     return evolve(line, request=request)
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from attrs import define, frozen
 
@@ -21,7 +21,6 @@ from neuralbox_async import (
     NotFoundError,
     OutcomeUnknownError,
 )
-from neuralbox_async.extras.cli.prompts import Line
 from neuralbox_async.extras.cli.wording import in_our_words
 
 Record = dict[str, Any]
@@ -137,13 +136,11 @@ def request_record(request: GenerationRequest) -> Record:
     return {"key": request.key, "model": request.model, "prompt": request.prompt, "params": request.params}
 
 
-def line_record(line: Line, request: GenerationRequest | None, result: Record) -> Record:
-    """Describe one line of the input, the request that was made of it, if any, and what came of it."""
-    asked = {name: line.found.get(name) for name in ("key", "model", "prompt", "params")}
-    if request is not None:
-        asked = request_record(request)
-    own = {"index": line.index, "line": line.number, **asked, **result}
-    others = line.other_fields
+def line_record(tag: object, asked: Record, result: Record) -> Record:
+    """Describe one line of the input by its tag, what was asked for, and what came of it."""
+    known: Mapping[str, Any] = cast("Mapping[str, Any]", tag) if isinstance(tag, Mapping) else {}
+    own = {"index": known.get("index"), "line": known.get("line"), **asked, **result}
+    others = known.get("fields", {})
     clashing = {name: value for name, value in others.items() if name in own or name == "input"}
     free = {name: value for name, value in others.items() if name not in clashing}
     return {**own, **free, **({"input": clashing} if clashing else {})}
