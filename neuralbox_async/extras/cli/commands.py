@@ -8,13 +8,11 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.validators import Number
 from rich.console import Console
 
-from neuralbox_async import GenerationRequest, UsageError
-from neuralbox_async.extras.cli import bulk as bulk_command
+from neuralbox_async import GenerationRequest, LedgerError, UsageError
 from neuralbox_async.extras.cli import demo as demo_command
-from neuralbox_async.extras.cli import server, single
+from neuralbox_async.extras.cli import runs, server, single
 from neuralbox_async.extras.cli.exits import TABLE, USAGE
 from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, BaseUrl, Params, Service, Timeout, read_params
-from neuralbox_async.extras.cli.prompts import Defaults
 from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.screen import Screen
 from neuralbox_async.extras.cli.wording import in_our_words
@@ -54,6 +52,7 @@ def _version() -> str:
 
 
 app = App(name="neuralbox", help=ABOUT, version=_version, help_format="plaintext")
+runs.add_to(app)
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -61,7 +60,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     try:
         command, bound, *_ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or 0)
-    except (CycloptsError, UsageError) as error:
+    except (CycloptsError, LedgerError, UsageError) as error:
         said = " ".join(in_our_words(error).split())
         Screen(Console(stderr=True)).say(f"error: {said}{_hyphen_advice(error)} See neuralbox --help.")
         return USAGE
@@ -71,17 +70,6 @@ def _hyphen_advice(error: Exception) -> str:
     if not isinstance(error, UnknownOptionError) or error.command_chain != ("generate",):
         return ""
     return " A prompt that begins with a hyphen wants -- before it: neuralbox generate gpt-5 -- '- Hello'."
-
-
-def _no_option(_type: type, file: str) -> None:
-    if file.startswith("-") and file != "-":
-        raise ValueError(f"there is no option {file}; a file of that name is ./{file}.")
-
-
-# A lone hyphen is stdin; cyclopts lets it pass only together with everything else that begins with one.
-File = Annotated[
-    str, Parameter(allow_leading_hyphen=True, validator=_no_option, help="A .jsonl, .csv or .txt file; - is stdin.")
-]
 
 
 @app.command
@@ -110,58 +98,6 @@ def generate(
     show = record_as_json if as_json else single.as_text
     options = single.SingleOptions(out=out, timeout=timeout, show=show, service=service)
     return single.generate(GenerationRequest(model, prompt, read_params(param) or None), options)
-
-
-@app.command
-def bulk(
-    file: File,
-    /,
-    *,
-    out: Annotated[
-        str | None, Parameter(help="A folder for the results, named after key or id, and for outcomes.jsonl.")
-    ] = None,
-    max_concurrency: Annotated[
-        int, Parameter(validator=Number(gte=1), help="Most generations under way at once.")
-    ] = 16,
-    model: Annotated[str | None, Parameter(help="The model of lines that name none.")] = None,
-    param: Params = (),
-    timeout: Timeout = None,
-    _as_json: AsJson = False,
-    service: Service = ANYWHERE,
-) -> int:
-    """Generate every line of a file, many at once.
-
-    FILE has JSON lines (.jsonl), or one prompt per line (.txt) with --model;
-    - is stdin. It is read as it is needed and may be endless. A JSON line has
-    "model" and "prompt", and may have "params" and "key", after which its
-    file is named; other fields are echoed:
-
-        {"model": "kling-v2.1", "prompt": "A flower", "key": "a", "scene": 3}
-
-    stdout gets one JSON line per outcome as it finishes, with or without
-    --json; OUT/outcomes.jsonl gets the same: index, line, key, model, prompt,
-    params, your other fields, id, status, text, url, path, tokens_spent,
-    error. An error has type, message, billed ("no", "yes", "unknown"),
-    generation_id and retryable, and hint: the command that gets it yet. A line
-    that cannot be used becomes an outcome with an error, and the rest goes on.
-
-        neuralbox bulk prompts.jsonl --out results/ --max-concurrency 16
-        shuf ideas.txt | neuralbox bulk - --model musicgen --out songs/
-
-    Ctrl-C starts nothing new and gives requests on their way 5 seconds to
-    learn their id. What goes on at the service becomes an outcome of type
-    "Interrupted" with its id, for `neuralbox wait ID`.
-    """
-    return bulk_command.bulk(
-        bulk_command.BulkOptions(
-            file=file,
-            out=out,
-            defaults=Defaults(model=model, params=read_params(param)),
-            max_concurrency=max_concurrency,
-            timeout=timeout,
-            service=service,
-        )
-    )
 
 
 @app.command

@@ -8,6 +8,7 @@ from neuralbox_async import (
     AuthenticationError,
     Generation,
     InsufficientTokensError,
+    LedgerError,
     NeuralBoxError,
     OutcomeUnknownError,
     PermissionDeniedError,
@@ -42,7 +43,7 @@ def code_of(error: Exception, generation: Generation | None = None) -> int:
         return FAILED  # a 403 of the storage host, say, is about this file and not about the account
     if isinstance(error, REFUSALS):
         return STOPPED
-    return USAGE if isinstance(error, UsageError) and error.generation_id is None else FAILED
+    return USAGE if isinstance(error, UsageError | LedgerError) and error.generation_id is None else FAILED
 
 
 @define
@@ -54,6 +55,7 @@ class Tally:
     bad_lines: int = 0
     in_doubt: int = 0
     interrupted: int = 0
+    earlier: int = 0
     tokens: int = 0
     stopped_by: NeuralBoxError | None = None
 
@@ -99,4 +101,5 @@ class Tally:
         parts += [f"{self.in_doubt:,} in doubt"] if self.in_doubt else []
         parts += [f"{self.interrupted:,} interrupted"] if self.interrupted else []
         parts += [f"{self.bad_lines:,} lines not usable"] if self.bad_lines else []
-        return ", ".join([*parts, f"{self.tokens:,} tokens"])
+        parts += [f"{self.tokens:,} tokens"]
+        return ", ".join(parts) + (f" ({self.earlier:,} of these before this run)" if self.earlier else "")

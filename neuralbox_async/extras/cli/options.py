@@ -30,6 +30,11 @@ BaseUrl = Annotated[
     Parameter(name="--base-url", help="Where the API is; else NEURALBOX_BASE_URL, else https://neuralbox.top/api/v2."),
 ]
 
+PollInterval = Annotated[
+    float | None,
+    Parameter(name="--poll-interval", help="Look every so many seconds, instead of when a result can be expected."),
+]
+
 
 def _checked_host(_type: type, host: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", host):
@@ -51,10 +56,7 @@ class Service:
             help="A host besides the service's own from which results may be fetched; may be repeated.",
         ),
     ] = ()
-    poll_interval: Annotated[
-        float | None,
-        Parameter(help="Look every so many seconds, instead of when a result can be expected."),
-    ] = None
+    poll_interval: PollInterval = None
 
     def client(self, observe: Callable[[Event], None]) -> AsyncNeuralBox:
         """Make the client. Raises UsageError if the address or the key in the environment cannot work."""

@@ -6,12 +6,11 @@ The fields are `index`, `line`, `key`, `model`, `prompt`, `params`, the input's 
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
-from attrs import define, frozen
+from attrs import frozen
 
 from neuralbox_async import (
     Generation,
@@ -149,21 +148,3 @@ def line_record(tag: object, asked: Record, result: Record) -> Record:
 def as_json(record: Mapping[str, Any]) -> str:
     """Write a record as one line of JSON."""
     return json.dumps(record, ensure_ascii=False, default=str)
-
-
-@define
-class Lines:
-    """Where outcome lines go: stdout, and a file if there is one."""
-
-    file: BinaryIO | None = None
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record to both, at once; that one of them fails does not keep it from the other."""
-        line = as_json(record) + "\n"
-        try:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-        finally:
-            if self.file is not None:
-                self.file.write(line.encode("utf-8", "backslashreplace"))
-                self.file.flush()

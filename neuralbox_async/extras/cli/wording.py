@@ -18,6 +18,8 @@ _WORDS: Final = tuple(
         (r"pass a longer timeout", "give a longer --timeout"),
         (r"with a longer timeout", "with a longer --timeout"),
         (r"^timeout must", "--timeout must"),
+        (r"^settle must", "--settle must"),
+        (r"run again with resubmit_absent=True", "resume with --resubmit-absent"),
         (r"^poll_interval must", "--poll-interval must"),
         (r"\bbase_url\b", "base URL"),
         # The library counts the items that it was given, we count the input's lines.
