@@ -318,7 +318,7 @@ async def test_what_is_in_doubt_stays_set_aside(tmp_path: Path) -> None:
     assert isinstance(outcome.error, OutcomeUnknownError)
     assert (budget.reserved, budget.spent) == (15, 0)
     again = Budget(40)
-    outcomes = await run(sandbox, CLIPS[:3], path, budget=again, settle=5)
+    outcomes = await run(sandbox, CLIPS[:3], path, budget=again, settle=5, max_concurrency=1)
     assert [type(each.error) for each in outcomes] == [OutcomeUnknownError, type(None), BudgetExceededError]
     assert (again.reserved, again.spent, again.left) == (15, 15, 10)
 
