@@ -74,14 +74,14 @@ async def one_run(nb: AsyncNeuralBox, server: Server, *, downloads: int) -> Run:
             if turn % 100 == 0:
                 most = max(most, resident_bytes_now())
 
+    began = time.process_time()
     with TemporaryDirectory() as folder:
         async with anyio.create_task_group() as watching:
             watching.start_soon(watch)
-            began = time.process_time()
             async with anyio.create_task_group() as tasks:
                 for number in range(downloads):
                     url = f"{server.url()}/files/{number}.png"
                     tasks.start_soon(nb.download, Generation(id=number, status="completed", url=url), f"{folder}/")
-            spent = time.process_time() - began
             watching.cancel_scope.cancel()
+    spent = time.process_time() - began
     return Run(stall_seconds=stall, busy_seconds=busy, grown_bytes=most - before, cpu_seconds=spent)
