@@ -32,6 +32,7 @@ from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
+from neuralbox_async._edge.upload import Audio, measured, transcribe
 from neuralbox_async._fan_out import Results
 from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
@@ -132,14 +133,8 @@ class AsyncNeuralBox:
             GenerationTimeoutError: it is not finished; the error has its id.
         """
         deadline, request = self._deadline(timeout), GenerationRequest(model, prompt, params)
-        accepted = await self._steps.submit(request, deadline=deadline)
-        try:
-            return await self._steps.finish(accepted, deadline=deadline)
-        except Exception:
-            raise
-        except BaseException:  # cancelled: the caller does not know the id
-            self._steps.abandon(request, accepted)
-            raise
+        steps = self._steps
+        return await steps.finish_own(request, await steps.submit(request, deadline=deadline), deadline=deadline)
 
     async def submit(
         self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -176,6 +171,37 @@ class AsyncNeuralBox:
         request = conversation(model, prompt, params, messages)
         seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         return TextStream(self._looks, api.stream(request), timeout=seconds)
+
+    async def transcribe(
+        self,
+        audio: Audio,
+        *,
+        model: str = "whisper",
+        language: str | None = None,
+        diarize: bool = False,
+        filename: str | None = None,
+        timeout: float | None = None,
+    ) -> Generation:
+        """Turn speech into text and wait until it is completed: `generation.text`.
+
+        Costs tokens, as `generate` does, and raises what it raises. A request whose last byte never left is repeated.
+
+        Args:
+            audio: The path of a file, its bytes, a file open for bytes, or an async stream of bytes: mp3, mp4, wav,
+                m4a, ogg, flac or webm of at most 25 MiB. Files are read as they are sent, streams are read before.
+            model: The slug of a speech-to-text model: "whisper", "gpt-4o-transcribe", "elevenlabs-scribe", …
+            language: Such as "en"; detected if not given.
+            diarize: Mark who speaks, with elevenlabs-scribe.
+            filename: What the service is to call the audio; its ending says what it is. Default: the file's name.
+            timeout: Seconds for the whole call; None: the client's.
+        """
+        deadline = self._deadline(timeout)
+        params = {name: value for name, value in {"language": language, "diarize": diarize or None}.items() if value}
+        audio_file = await measured(audio, filename)
+        request = GenerationRequest(model, audio_file.name, params or None)
+        call, exchange = transcribe(self._http, request, audio_file)
+        accepted = await self._steps.submit(request, deadline=deadline, call=call, exchange=exchange)
+        return await self._steps.finish_own(request, accepted, deadline=deadline)
 
     async def get(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
         """Look at a generation once. Failed generations are returned, not raised.

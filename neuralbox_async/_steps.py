@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from neuralbox_async._core import api
+from neuralbox_async._core.api import Call
 from neuralbox_async._core.budget import Budget, Reservation
 from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import GenerationFailedError, UsageError
@@ -13,7 +14,7 @@ from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.fetch import MOST_BYTES
-from neuralbox_async._edge.http import READ_TIMEOUT, Http
+from neuralbox_async._edge.http import READ_TIMEOUT, Exchange, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
@@ -37,13 +38,24 @@ class Steps:
     budgets: Sequence[Budget]
 
     async def submit(
-        self, request: GenerationRequest, *, deadline: float, timeout: float = math.inf, trail: Trail = NO_TRAIL
+        self,
+        request: GenerationRequest,
+        *,
+        deadline: float,
+        timeout: float = math.inf,
+        trail: Trail = NO_TRAIL,
+        call: Call[Generation] | None = None,
+        exchange: Exchange | None = None,
     ) -> Generation:
-        """Send the one POST that costs tokens; `timeout` is its own, when waiting for its turn is not to count."""
+        """Send the one POST that costs tokens; `timeout` is its own, when waiting for its turn is not to count.
+
+        `call` is what is sent in place of a plain generation, `exchange` how.
+        """
+        call = call or api.generate(request)
         if self.budgets:
             price = await self.price(request)
             trail = set_aside(trail, request, Reservation(price, self.budgets), self.http)
-        generation = await self.http.send(api.generate(request), deadline=deadline, timeout=timeout, trail=trail)
+        generation = await self.http.send(call, deadline=deadline, timeout=timeout, trail=trail, exchange=exchange)
         self.looks.jobs.remember(request, generation)
         self.http.tell(Accepted(request=request, generation=generation))
         return generation
@@ -60,6 +72,16 @@ class Steps:
             look = await anext(looks)
         raise_if_failed(look)
         return look
+
+    async def finish_own(self, request: GenerationRequest, accepted: Generation, *, deadline: float) -> Generation:
+        """Wait until what this very call has submitted is completed; if it is cancelled, tell of what goes on."""
+        try:
+            return await self.finish(accepted, deadline=deadline)
+        except Exception:
+            raise
+        except BaseException:  # cancelled: the caller does not know the id
+            self.abandon(request, accepted)
+            raise
 
     async def reconcile(self, doubts: Doubts, intent: Intent, *, settle: float | None) -> Generation | None:
         """Return what the history shows that a lost POST has led to; None if it has led to nothing.

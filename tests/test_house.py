@@ -20,7 +20,7 @@ LAYERS = [
     "_core.models",
     "_core.account",
     "_core.errors _core.strict_json",
-    "_core.addresses _core.budget _core.names _core.replies _core.sse",
+    "_core.addresses _core.budget _core.multipart _core.names _core.replies _core.sse",
     "_core.api _core.options",
     "_core.events _core.idle _core.ranges",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",

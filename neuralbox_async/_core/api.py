@@ -19,6 +19,7 @@ from neuralbox_async._core import replies
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
 from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, HistoryPage, Id
+from neuralbox_async._core.multipart import form
 
 T = TypeVar("T")
 MOST_ON_A_PAGE: Final = 100  # source: user/history, "max 100"
@@ -63,6 +64,34 @@ def stream(request: GenerationRequest) -> Call[Generation]:
     """Ask for one text, piece by piece; what is read is the first event, which has its id. Costs tokens."""
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
     return _paid("stream", "/generate/stream", request, headers=headers)
+
+
+def transcribe(
+    request: GenerationRequest, file_name: str, *, size: int, boundary: str
+) -> tuple[Call[Generation], bytes]:
+    """Ask for the text of audio of so many bytes; return the call and what comes before the audio. Costs tokens.
+
+    The call's body is what comes after the audio: with it the request is whole.
+    """
+    _text("model", request.model)
+    fields = {name: _field(value) for name, value in {"model": request.model, **(request.params or {})}.items()}
+    framed = form(fields, file_field="audio", file_name=file_name, boundary=boundary)
+    length = len(framed.head) + size + len(framed.tail)
+    call = Call(
+        operation="transcribe",
+        method="POST",
+        path="/stt",
+        result=Generation,
+        body=framed.tail,
+        headers={"Content-Type": framed.content_type, "Content-Length": str(length)},
+        request=request,
+        repeatable=False,
+    )
+    return call, framed.head
+
+
+def _field(value: object) -> str:
+    return value if isinstance(value, str) else _json_body(value).decode()
 
 
 def _paid(operation: str, path: str, request: GenerationRequest, *, headers: Mapping[str, str]) -> Call[Generation]:
@@ -229,7 +258,7 @@ def _check_params(params: object) -> None:
         raise UsageError(f"params must be a mapping such as {{'duration': 5}}, not {params!r}.")
 
 
-def _json_body(body: Mapping[str, Any]) -> bytes:
+def _json_body(body: object) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:

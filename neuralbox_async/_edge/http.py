@@ -116,11 +116,20 @@ class Http:
         """Let the observer hear of an event."""
         tell(self.observe, event)
 
-    async def send(self, call: Call[T], *, deadline: float, timeout: float = math.inf, trail: Trail = NO_TRAIL) -> T:
+    async def send(
+        self,
+        call: Call[T],
+        *,
+        deadline: float,
+        timeout: float = math.inf,
+        trail: Trail = NO_TRAIL,
+        exchange: Exchange | None = None,
+    ) -> T:
         """Send a call until it succeeds, cannot succeed, or the deadline (in loop time) leaves no room to try again.
 
         `timeout` is what a POST that pays may take by itself (seconds), when waiting for its turn is not to count.
-        `trail` follows such a POST; what its `sending` raises is raised, and nothing was sent.
+        `trail` follows such a POST; what its `sending` raises is raised, and nothing was sent. `exchange` sends it, if
+        it is to be sent in another way than whole.
 
         Raises:
             APIStatusError, ResponseError, APIConnectionError: what the last answer, or the lack of one, came to.
@@ -137,7 +146,14 @@ class Http:
                     gate = self.slots.gate(paid=paid)
                     await gate.acquire()  # nothing of the request is there yet: many may wait here
                     try:
-                        return await self._once(call, self.slots.client(), scope, timeout, trail)
+                        return await self._once(
+                            call,
+                            self.slots.client(),
+                            scope,
+                            timeout=timeout,
+                            trail=trail,
+                            exchange=exchange or self.whole,
+                        )
                     finally:
                         gate.release()
                 raise timed_out(call)
@@ -182,14 +198,21 @@ class Http:
         await clock.sleep(seconds)
 
     async def _once(
-        self, call: Call[T], client: httpx.AsyncClient, scope: anyio.CancelScope, timeout: float, trail: Trail
+        self,
+        call: Call[T],
+        client: httpx.AsyncClient,
+        scope: anyio.CancelScope,
+        *,
+        timeout: float,
+        trail: Trail,
+        exchange: Exchange,
     ) -> T:
         if call.repeatable:
             body = _NO_BODY if call.body is None else Witness(call.body)
             return self._settle(call, await self._exchange(call, client, body, FREE_TIMEOUTS))
         deadline, scope.deadline = scope.deadline, math.inf  # from here on the POST keeps the deadline, in its own task
         deadline = min(deadline, clock.now() + timeout)
-        return await self.send_once(call, client, self._whole, deadline=deadline, trail=trail)
+        return await self.send_once(call, client, exchange, deadline=deadline, trail=trail)
 
     async def send_once(
         self, call: Call[T], client: httpx.AsyncClient, exchange: Exchange, *, deadline: float, trail: Trail = NO_TRAIL
@@ -205,7 +228,8 @@ class Http:
         )
         return await once.send(deadline=deadline)
 
-    async def _whole(self, call: Call[Any], client: httpx.AsyncClient, body: Witness) -> Answer | NeuralBoxError:
+    async def whole(self, call: Call[Any], client: httpx.AsyncClient, body: Witness) -> Answer | NeuralBoxError:
+        """Send a request that must not be sent twice, and read its answer whole."""
         return await self._exchange(call, client, body, PAID_TIMEOUTS)
 
     async def _exchange(

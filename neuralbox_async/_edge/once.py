@@ -29,17 +29,18 @@ GRACE_SECONDS: Final = 5.0
 class Witness(httpx.AsyncByteStream):
     """A request body that knows whether it was ever pulled, and refuses to be pulled twice.
 
-    Not pulled: no complete request can have reached the server. A second pull is somebody's auth flow, redirect or
-    retrying transport about to pay again.
+    Not pulled, to its last piece: no complete request can have reached the server. `before` is what is sent before the
+    body, such as a file. A second pull is somebody's auth flow, redirect or retrying transport about to pay again.
     """
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self.pulled = False
+        self.before: AsyncIterator[bytes] | None = None
+        self.begun = self.pulled = False
         self.sent_at = 0.0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.pulled:
+        if self.begun:
             raise APIConnectionError(
                 "something between this client and the network was about to send a paid request twice and was stopped; "
                 "take retries, redirects and auth flows out of http_client"
@@ -49,6 +50,11 @@ class Witness(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         if self.pulled:
             raise StopAsyncIteration
+        self.begun = True
+        if self.before is not None:
+            piece = await anext(self.before, None)
+            if piece is not None:
+                return piece
         self.pulled = True
         self.sent_at = clock.wall()
         return self.body

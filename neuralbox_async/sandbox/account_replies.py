@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Reply = dict[str, Any]
 _PRICING: Final = {"image": "matrix", "video": "per_second"}
-_STATS: Final = {"speech": "audio", "tool": "tools"}
+_STATS: Final = {"speech": "audio", "stt": "audio", "tool": "tools"}
 _TOKEN_LIMITS: Final = {"free": 50, "basic": 300, "pro": 700, "vip": 1_500, "elite": 3_000}
 RECENT_SECONDS: Final = 30 * 86_400.0
 

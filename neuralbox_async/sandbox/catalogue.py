@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-Kind = Literal["text", "image", "video", "music", "speech", "tool"]
+Kind = Literal["text", "image", "video", "music", "speech", "stt", "tool"]
 
 # The 90 % quantile of the standard normal law.
 _Z90 = 1.2815515655446004
@@ -31,6 +31,11 @@ class Model:
     def slow(self) -> bool:
         """Say whether a generation starts pending: video, music and Midjourney (contract §2.4)."""
         return self.kind in ("video", "music") or self.slug.startswith("midjourney")
+
+    @property
+    def writes(self) -> bool:
+        """Say whether its results are texts."""
+        return self.kind in ("text", "stt")
 
     def price(self, params: Mapping[str, Any]) -> int:
         """Return the tokens a generation with these parameters costs.
@@ -137,6 +142,7 @@ CATALOGUE: Mapping[str, Model] = {
         ("elevenlabs-flash", 18, 18, 1, 2),
         ("elevenlabs-v2", 35, 35, 1, 4),
     ),
+    **_models("stt", ("whisper", 2, 2, 1, 6), ("gpt-4o-transcribe", 2, 2, 1, 6), ("elevenlabs-scribe", 2, 2, 1, 6)),
     **_models(
         "tool",
         ("upscale", 1, 1, 2, 8),

@@ -31,6 +31,14 @@ def words(model: str, prompt: str) -> str:
     return f"{opening} to “{prompt.strip()}”: begin with what is known, change one thing, and look again. {closing}"
 
 
+def transcript(name: str, *, speakers: bool) -> str:
+    """Write what a speech-to-text model hears in a file of this name."""
+    said = [f"This is what was said in {name}.", "Nobody heard it."]
+    return (
+        " ".join(f"[Speaker {number}]: {each}" for number, each in enumerate(said, 1)) if speakers else " ".join(said)
+    )
+
+
 def picture(seed: str, width: int, height: int) -> bytes:
     """Paint coloured waves as a PNG of this many pixels."""
     chance = _dice(seed)

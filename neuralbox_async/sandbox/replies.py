@@ -51,7 +51,9 @@ def _created_a(job: Job, view: View) -> Reply:
             return _failed_a(job)
         case "pending":
             return {**_head_a(job, view), "processing_ms": None, "created_at": view.calendar.iso(job.created)}
-        case _ if job.model.kind == "text":
+        case _ if job.model.kind == "stt":
+            return _heard_a(job, view)
+        case _ if job.model.writes:
             return _text_a(job, view)
         case _:
             return {
@@ -68,7 +70,7 @@ def _looked_at_a(job: Job, view: View) -> Reply:
             return _failed_a(job)
         case "pending":
             return {**_head_a(job, view), "result_url": None, "tokens_spent": 0}
-        case _ if job.model.kind == "text":
+        case _ if job.model.writes:
             return _text_a(job, view)
         case _:
             return {
@@ -102,6 +104,11 @@ def _text_a(job: Job, view: View) -> Reply:
     }
 
 
+def _heard_a(job: Job, view: View) -> Reply:
+    text = {"result_text": results.text(job), "tokens_spent": job.cost}
+    return {**_head_a(job, view), **text, "processing_ms": _processing_ms(job)}
+
+
 def _processing_ms(job: Job) -> int:
     return round((job.due - job.created) * 1000)
 
@@ -117,7 +124,7 @@ def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
         "model_name": job.model.slug,
         "category": category,
         "prompt": prompt,
-        "result_text": results.text(job) if completed and job.model.kind == "text" else None,
+        "result_text": results.text(job) if completed else None,
         "result_url": view.link("generations", results.file_name(job)) if completed else None,
         "tokens_spent": job.cost if completed else 0,
         "is_favorited": view.mark(job).is_favorited,
@@ -142,7 +149,7 @@ def _completed_b(job: Job, view: View, head: Reply, created: Reply) -> Reply:
     url = view.link("generations", results.file_name(job))
     spent = {"tokens_used": job.cost, "balance_remaining": view.balance}
     match job.model.kind:
-        case "text":
+        case "text" | "stt":
             usage = {"prompt_tokens": len(job.prompt.split()), "completion_tokens": 24}
             return {**head, "content": results.text(job), **spent, "usage": usage, **created}
         case "music" | "speech":

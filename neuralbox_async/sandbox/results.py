@@ -30,8 +30,10 @@ MEDIA: dict[Kind, Medium] = {"image": PNG, "tool": PNG, "video": GIF, "music": W
 
 
 def text(job: Job) -> str | None:
-    """Return the text that a text model answers with, None for other kinds."""
-    return media.words(job.model.slug, job.prompt) if job.model.kind == "text" else None
+    """Return the text that a text model answers with, or hears; None for other kinds."""
+    if job.model.kind == "stt":
+        return media.transcript(job.prompt, speakers=bool(job.params.get("diarize")))
+    return media.words(job.model.slug, job.prompt) if job.model.writes else None
 
 
 def file_name(job: Job) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from neuralbox_async.sandbox import account_replies, results
 from neuralbox_async.sandbox.account import Job
 from neuralbox_async.sandbox.streaming import stream_answer
-from neuralbox_async.sandbox.validation import read_body, read_wanted
+from neuralbox_async.sandbox.validation import Wanted, read_audio, read_body, read_wanted
 from neuralbox_async.sandbox.wire import Answer, Ask, error_answer, file_answer, json_answer
 
 if TYPE_CHECKING:
@@ -22,16 +22,33 @@ PREFIX = "/api/v2"
 
 def _generate(world: "World", ask: Ask, _name: str) -> Answer:
     wanted = read_wanted(ask.body)
-    return wanted if isinstance(wanted, Answer) else world.generate(wanted, ask)
+    if isinstance(wanted, Answer):
+        return wanted
+    if _kind(world, wanted) == "stt":
+        return error_answer(400, "bad_request", f"{wanted.model} wants audio: POST /stt")
+    return world.generate(wanted, ask)
+
+
+def _hear(world: "World", ask: Ask, _name: str) -> Answer:
+    wanted = read_audio(ask.body, ask.headers.get("content-type", ""))
+    if isinstance(wanted, Answer):
+        return wanted
+    if _kind(world, wanted) not in ("stt", None):
+        return error_answer(400, "bad_request", f"{wanted.model} does not hear")
+    return world.generate(wanted, ask)
+
+
+def _kind(world: "World", wanted: Wanted) -> str | None:
+    model = world.models.get(wanted.model)
+    return None if model is None else model.kind
 
 
 def _stream(world: "World", ask: Ask, _name: str) -> Answer:
     wanted = read_wanted(ask.body)
     if isinstance(wanted, Answer):
         return wanted
-    model = world.models.get(wanted.model)
-    if model is not None and model.kind != "text":
-        return error_answer(400, "bad_request", f"{model.slug} does not stream")
+    if _kind(world, wanted) not in ("text", None):
+        return error_answer(400, "bad_request", f"{wanted.model} does not stream")
     job = world.accept(wanted)
     return job if isinstance(job, Answer) else stream_answer(job, world.family, world.view(ask, job.due))
 
@@ -174,6 +191,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     "POST /generate": _generate,
     "GET /generate/{id}": _look,
     "POST /generate/stream": _stream,
+    "POST /stt": _hear,
     "GET /balance": _balance,
     "GET /user/history": _history,
     "POST /user/history/{id}/favorite": _favorite,

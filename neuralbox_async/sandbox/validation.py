@@ -1,5 +1,6 @@
 """A create request is either understood whole, or turned away with the documented envelope (contract §11)."""
 
+import email
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from neuralbox_async.sandbox.wire import Answer, error_answer
+
+MOST_AUDIO = 25 * 1024 * 1024
 
 
 @frozen(kw_only=True)
@@ -43,6 +46,24 @@ def read_wanted(body: bytes) -> Wanted | Answer:
     if wrong:
         return error_answer(422, "validation_error", "Validation failed", wrong)
     return Wanted(model=read["model"], prompt=read["prompt"], params=read.get("params") or {})
+
+
+def read_audio(body: bytes, content_type: str) -> Wanted | Answer:
+    """Read a form with audio: 400 if it is none or has none, 413 if the audio is too large."""
+    form = email.message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
+    parts = {part.get_param("name", header="content-disposition"): part for part in form.walk()}
+    audio = parts.pop("audio", None)
+    if audio is None:
+        return error_answer(400, "bad_request", "Missing required field: audio")
+    content = audio.get_payload(decode=True)
+    if not isinstance(content, bytes) or not content:
+        return error_answer(400, "bad_request", "The audio is empty")
+    if len(content) > MOST_AUDIO:
+        return error_answer(413, "bad_request", "The audio has more than 25 MB")
+    fields = {name: part.get_payload() for name, part in parts.items() if isinstance(name, str)}
+    model = fields.pop("model", "whisper")
+    params = {**fields, "diarize": fields.get("diarize") == "true", "bytes": len(content)}
+    return Wanted(model=str(model), prompt=audio.get_filename() or "audio", params=params)
 
 
 def _wrong_fields(read: Mapping[str, Any]) -> dict[str, str]:
