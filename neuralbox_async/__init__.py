@@ -5,6 +5,7 @@ async with AsyncNeuralBox() as nb:                                   # the key i
     print(answer.text, answer.tokens_spent)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from neuralbox_async._bulk import Outcome
@@ -43,7 +44,10 @@ from neuralbox_async._core.rows import Summary as LedgerSummary
 
 if TYPE_CHECKING:
     from neuralbox_async._edge.ledger import Ledger
-from neuralbox_async._stream import TextStream
+    from neuralbox_async._stream import TextStream
+
+# What most programs do not use is loaded when it is asked for.
+_LATER = {"Ledger": "neuralbox_async._edge.ledger", "TextStream": "neuralbox_async._stream"}
 
 __all__ = [
     "APIConnectionError",
@@ -100,9 +104,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load SQLite for those alone who open a ledger."""
-    if name != "Ledger":
+    """Load what is loaded later."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from neuralbox_async._edge.ledger import Ledger  # noqa: PLC0415
-
-    return Ledger
+    return getattr(import_module(_LATER[name]), name)

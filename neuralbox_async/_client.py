@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 
 import anyio
 from attrs import evolve
@@ -32,15 +32,17 @@ from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
-from neuralbox_async._edge.upload import Audio, measured, transcribe
 from neuralbox_async._fan_out import Results
 from neuralbox_async._history import Filters, History
 from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others, no_owners
-from neuralbox_async._stream import TextStream
 from neuralbox_async._wiring import SAME, Same, rewired, wired
+
+if TYPE_CHECKING:  # loaded when they are used
+    from neuralbox_async._edge.upload import Audio
+    from neuralbox_async._stream import TextStream
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT: Final = 600.0
@@ -154,7 +156,7 @@ class AsyncNeuralBox:
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         timeout: float | None = None,
-    ) -> TextStream:
+    ) -> "TextStream":
         """Generate a text and read it as it is written: `async with nb.stream(…) as stream`, `async for … in stream`.
 
         Costs tokens, as `generate` does, and raises what it raises; from the `async with` on, the id is known. A stream
@@ -168,13 +170,15 @@ class AsyncNeuralBox:
                 message. Sent as `params.messages`.
             timeout: Seconds from the `async with` to the last piece; None: the client's.
         """
+        from neuralbox_async._stream import TextStream  # noqa: PLC0415
+
         request = conversation(model, prompt, params, messages)
         seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         return TextStream(self._looks, api.stream(request), timeout=seconds)
 
     async def transcribe(
         self,
-        audio: Audio,
+        audio: "Audio",
         *,
         model: str = "whisper",
         language: str | None = None,
@@ -195,6 +199,8 @@ class AsyncNeuralBox:
             filename: What the service is to call the audio; its ending says what it is. Default: the file's name.
             timeout: Seconds for the whole call; None: the client's.
         """
+        from neuralbox_async._edge.upload import measured, transcribe  # noqa: PLC0415
+
         deadline = self._deadline(timeout)
         params = {name: value for name, value in {"language": language, "diarize": diarize or None}.items() if value}
         audio_file = await measured(audio, filename)

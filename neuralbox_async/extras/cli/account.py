@@ -1,42 +1,245 @@
-"""What a run has cost is held against what the account has lost; a difference is told, and never explained away."""
+"""What the service says of its models, the account and its history: a table for people, JSON lines for machines.
 
-from typing import Final
+Nothing here costs tokens. A table is as wide as the window, and cuts its last column.
+"""
 
-from neuralbox_async import APIConnectionError, AsyncNeuralBox, Balance, NeuralBoxError
-from neuralbox_async.extras.cli.exits import REFUSALS
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
-TIMEOUT_SECONDS: Final = 30.0
+from attrs import fields, frozen
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from neuralbox_async import AsyncNeuralBox, Generation, Model, Price, Profile, Stats, Usage
+from neuralbox_async.extras.cli.exits import DONE
+from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.report import Record, as_json
+from neuralbox_async.extras.cli.screen import Screen, printable
+from neuralbox_async.extras.cli.signals import Work, carry_out
 
-async def balance_before(nb: AsyncNeuralBox) -> Balance | None:
-    """Ask for the balance before anything is begun; None if the service does not tell it.
-
-    Raises what would meet every item too: a refusal of the key or the plan, a service that cannot be reached.
-    """
-    try:
-        return await nb.balance(timeout=TIMEOUT_SECONDS)
-    except (*REFUSALS, APIConnectionError):
-        raise
-    except NeuralBoxError:
-        return None
-
-
-async def balance_after(nb: AsyncNeuralBox) -> int | None:
-    """Ask for the balance at the end; None if it cannot be had: the run is done all the same."""
-    try:
-        return (await nb.balance(timeout=TIMEOUT_SECONDS)).token_balance
-    except NeuralBoxError:
-        return None
+T = TypeVar("T")
+# Columns of a table that goes to a file or a pipe, where nobody has a window.
+WIDE: Final = 160
+_STYLES: Final = {"completed": "green", "failed": "red", "pending": "yellow"}
 
 
-def compared(before: int | None, after: int | None, spent: int) -> str | None:
-    """Return how the tokens that generations have cost agree with the balance; None if that is not known."""
-    if before is None or after is None:
-        return None
-    lost = before - after
-    said = f"Balance {before:,} before, {after:,} after: {lost:,} tokens less, "
-    if lost == spent:
-        return f"{said}as the outcomes say."
-    if lost > spent:
-        return f"{said}{lost - spent:,} more than the outcomes say: what goes on, or something else, has spent them."
-    return f"{said}{spent - lost:,} fewer than the outcomes say: tokens were added, or are not booked yet."
+@frozen(kw_only=True)
+class Asked:
+    """Where to ask, how long to wait (seconds), and whether machines read the answer."""
+
+    service: Service
+    timeout: float
+    as_json: bool
+
+
+@frozen(kw_only=True)
+class Wanted:
+    """Which entries of the history are wanted; at most `limit`."""
+
+    model: str | None
+    status: str | None
+    category: str | None
+    favorites_only: bool
+    limit: int
+
+
+def models(asked: Asked, category: str | None) -> int:
+    """Write what models there are."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Model]:
+        found = await nb.models(timeout=asked.timeout)
+        return [each for each in found if category in (None, each.category)]
+
+    return _ask(asked, get, _model_table)
+
+
+def model(asked: Asked, slug: str) -> int:
+    """Write what the service says of one model."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Model]:
+        return [await nb.model(slug, timeout=asked.timeout)]
+
+    return _ask(asked, get, lambda found: _facts(found[0]))
+
+
+def price(asked: Asked, slug: str, params: Record, count: int) -> int:
+    """Write what generations would cost."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Price]:
+        return [await nb.price(slug, params, count, timeout=asked.timeout)]
+
+    return _ask(asked, get, lambda found: Text(_price_text(found[0])))
+
+
+def me(asked: Asked) -> int:
+    """Write whose account this is."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Profile]:
+        return [await nb.me(timeout=asked.timeout)]
+
+    return _ask(asked, get, lambda found: _facts(found[0]))
+
+
+def stats(asked: Asked) -> int:
+    """Write what the account has generated."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Stats]:
+        return [await nb.stats(timeout=asked.timeout)]
+
+    return _ask(asked, get, lambda found: _stats_table(found[0]))
+
+
+def history(asked: Asked, wanted: Wanted) -> int:
+    """Write the newest generations."""
+
+    async def get(nb: AsyncNeuralBox) -> list[Generation]:
+        entries = nb.history(
+            model=wanted.model,
+            status=wanted.status,
+            category=wanted.category,
+            favorites_only=wanted.favorites_only,
+            timeout=asked.timeout,
+        )
+        return await _first(entries, wanted.limit)
+
+    return _ask(asked, get, _history_table)
+
+
+async def _first(entries: AsyncIterator[Generation], most: int) -> list[Generation]:
+    found: list[Generation] = []
+    while len(found) < most:
+        entry = await anext(entries, None)
+        if entry is None:
+            break
+        found.append(entry)
+    return found
+
+
+def _ask(
+    asked: Asked, get: Callable[[AsyncNeuralBox], Awaitable[Sequence[T]]], draw: Callable[[Sequence[T]], Table | Text]
+) -> int:
+    screen = Screen(Console(stderr=True))
+
+    async def run() -> int:
+        async with asked.service.client(screen.hear) as nb:
+            found = await get(nb)
+        if asked.as_json:
+            sys.stdout.writelines(as_json(record(each)) + "\n" for each in found)
+        else:
+            has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+            page = Console(file=sys.stdout, width=None if has_width else WIDE)
+            page.print(draw(found))
+        sys.stdout.flush()
+        return DONE
+
+    return carry_out(Work(run=run, say=screen.say, last_words=lambda code: code))
+
+
+def record(value: Any) -> Record:
+    """Return a value of the library as JSON has it, without the raw reply; what has no name is in `extra`."""
+    return {each.name: _plain(getattr(value, each.name)) for each in fields(type(value)) if each.name != "raw"}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Usage):
+        return record(value)
+    return {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _listing(*columns: str, right: Iterable[str] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        # Where the window is narrow, rich takes from columns that may wrap: the last gives way, and is cut.
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != columns[-1])
+    return table
+
+
+def _cell(value: object, style: str = "") -> Text:
+    if value is None or value == "":
+        return Text("-", style="dim")
+    shown = f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)
+    return Text(" ".join(printable(shown).split()), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _number(value: int | None) -> Text:
+    return _cell(None if value is None else f"{value:,}")
+
+
+def _model_table(found: Sequence[Model]) -> Table:
+    table = _listing("model", "category", "tokens", "plan", "streams", "name", right=["tokens"])
+    for each in found:
+        streams = {True: "yes", False: "no", None: None}[each.supports_streaming]
+        table.add_row(
+            _cell(each.slug, "bold"), *map(_cell, (each.category, _range(each), each.min_plan, streams, each.name))
+        )
+    return table
+
+
+def _range(model: Model) -> str | None:
+    low, high = model.min_token_cost, model.max_token_cost
+    if low is None or high is None or low == high:
+        known = low if low is not None else high if high is not None else model.token_cost
+        return None if known is None else str(known)
+    return f"{low}-{high}"
+
+
+def _history_table(found: Sequence[Generation]) -> Table:
+    table = _listing("id", "when", "model", "status", "tokens", "", "prompt", right=["tokens"])
+    for each in found:
+        table.add_row(
+            _cell(each.id, "bold"),
+            _cell(each.created_at),
+            _cell(each.model),
+            _cell(each.status, _STYLES.get(each.status, "")),
+            _number(each.tokens_spent),
+            Text("*" if each.is_favorited else "", style="yellow"),
+            _cell(each.prompt),
+        )
+    return table
+
+
+def _stats_table(found: Stats) -> Table:
+    table = _listing("", "generations", "tokens", right=["generations", "tokens"])
+    for name, usage in found.breakdown.items():
+        table.add_row(_cell(name), _number(usage.generations), _number(usage.tokens))
+    table.add_section()
+    table.add_row("all", _number(found.total_generations), _number(found.tokens_spent_total), style="bold")
+    if found.recent_30d is not None:
+        table.add_row("last 30 days", _number(found.recent_30d.generations), _number(found.recent_30d.tokens))
+    return table
+
+
+def _price_text(price: Price) -> str:
+    bounds = "" if None in (price.min_tokens, price.max_tokens) else f"{price.min_tokens} to {price.max_tokens}"
+    about = ", ".join(filter(None, [bounds, price.pricing_type]))
+    return f"{price.tokens:,} tokens" + (f" ({about})" if about else "")
+
+
+def _facts(value: object) -> Table:
+    """List a value's fields with what they hold."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, held in record(value).items():
+        if isinstance(held, dict):
+            for part, each in held.items():
+                table.add_row(_cell(part if name == "extra" else f"{name}.{part}"), _cell(_joined(each)))
+        elif held is not None:
+            table.add_row(_cell(name), _cell(_joined(held)))
+    return table
+
+
+def _joined(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -12,7 +12,7 @@ from attrs import evolve
 from rich.console import Console
 
 from neuralbox_async import AsyncNeuralBox, Balance, Event, Generation, GenerationRequest, Outcome, UsageError
-from neuralbox_async.extras.cli.account import balance_after, balance_before, compared
+from neuralbox_async.extras.cli.books import balance_after, balance_before, compared
 from neuralbox_async.extras.cli.exits import FAILED, REFUSALS, USAGE
 from neuralbox_async.extras.cli.kept import Kept, Outcomes, in_doubt, what_is_left
 from neuralbox_async.extras.cli.outcomes import Lines, has_ended, opened_lines

@@ -9,10 +9,19 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from neuralbox_async import GenerationRequest, LedgerError, UsageError
+from neuralbox_async.extras.cli import account, runs, server, single
 from neuralbox_async.extras.cli import demo as demo_command
-from neuralbox_async.extras.cli import runs, server, single
 from neuralbox_async.extras.cli.exits import TABLE, USAGE
-from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, BaseUrl, Params, Service, Timeout, read_params
+from neuralbox_async.extras.cli.options import (
+    ANYWHERE,
+    AnswerTimeout,
+    AsJson,
+    BaseUrl,
+    Params,
+    Service,
+    Timeout,
+    read_params,
+)
 from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.screen import Screen
 from neuralbox_async.extras.cli.wording import in_our_words
@@ -27,6 +36,8 @@ With one (the key starts with nb_ and comes from your NeuralBox profile):
 
     export NEURALBOX_API_KEY=nb_...
     neuralbox balance
+    neuralbox models
+    neuralbox stream gpt-5 "Tell me of the sea"
     neuralbox generate gpt-5 "Explain quantum computing in simple terms"
     neuralbox generate kling-v2.1 "A blooming flower" --out clips/
     neuralbox bulk prompts.jsonl --out results/
@@ -101,6 +112,57 @@ def generate(
 
 
 @app.command
+def stream(
+    model: str,
+    prompt: str,
+    /,
+    *,
+    param: Params = (),
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    service: Service = ANYWHERE,
+) -> int:
+    """Generate a text and write it as it comes.
+
+    stdout gets the pieces; with --json one object when all is there, as
+    `generate` writes it. A stream that breaks off is finished by looking at
+    the generation.
+
+        neuralbox stream gpt-5 "Tell me of the sea"
+    """
+    show, write = (record_as_json, _say_nothing) if as_json else (single.as_nothing, single.write_piece)
+    options = single.SingleOptions(out=None, timeout=timeout, show=show, service=service)
+    return single.stream(GenerationRequest(model, prompt, read_params(param) or None), options, write)
+
+
+def _say_nothing(_piece: str) -> None:
+    return None
+
+
+@app.command
+def transcribe(
+    audio: Annotated[str, Parameter(help="An mp3, mp4, wav, m4a, ogg, flac or webm file of at most 25 MiB.")],
+    /,
+    *,
+    model: Annotated[str, Parameter(help="Such as whisper, gpt-4o-transcribe, elevenlabs-scribe.")] = "whisper",
+    language: Annotated[str | None, Parameter(help="Such as en; detected if not given.")] = None,
+    diarize: Annotated[bool, Parameter(negative="", help="Mark who speaks, with elevenlabs-scribe.")] = False,
+    out: Annotated[str | None, Parameter(help="Save the text in a file, or a folder (with a / at its end).")] = None,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    service: Service = ANYWHERE,
+) -> int:
+    """Turn a file of speech into text.
+
+    neuralbox transcribe talk.mp3 --language en --out talk.txt
+    """
+    params = {name: value for name, value in {"language": language, "diarize": diarize}.items() if value}
+    show = record_as_json if as_json else single.as_text
+    options = single.SingleOptions(out=out, timeout=timeout, show=show, service=service)
+    return single.transcribe(audio, GenerationRequest(model, audio, params or None), options)
+
+
+@app.command
 def wait(
     ids: Annotated[tuple[str, ...], Parameter(name="ID", negative="", help="Ids of generations, as many as you like.")],
     /,
@@ -127,13 +189,94 @@ def wait(
 @app.command
 def balance(
     *,
-    timeout: Annotated[float, Parameter(help="Seconds for the answer, with retries.")] = 30.0,
+    timeout: AnswerTimeout = 30.0,
     as_json: AsJson = False,
     base_url: BaseUrl = None,
 ) -> int:
     """Show how many tokens are left, and the plan."""
     show = single.balance_as_json if as_json else single.balance_as_text
     return single.balance(show, Service(base_url=base_url), timeout=timeout)
+
+
+@app.command
+def models(
+    *,
+    category: Annotated[str | None, Parameter(help="Only text, image, video, audio, tts, stt or tool.")] = None,
+    timeout: AnswerTimeout = 30.0,
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+) -> int:
+    """List the service's models and what they cost."""
+    return account.models(_asked(timeout, as_json, base_url), category)
+
+
+@app.command
+def model(
+    slug: Annotated[str, Parameter(name="MODEL")],
+    /,
+    *,
+    timeout: AnswerTimeout = 30.0,
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+) -> int:
+    """Show what the service says of one model, its options among it."""
+    return account.model(_asked(timeout, as_json, base_url), slug)
+
+
+@app.command
+def price(
+    slug: Annotated[str, Parameter(name="MODEL")],
+    /,
+    *,
+    param: Params = (),
+    count: Annotated[int, Parameter(validator=Number(gte=1), help="How many generations.")] = 1,
+    timeout: AnswerTimeout = 30.0,
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+) -> int:
+    """Ask what a generation would cost. Asking costs nothing.
+
+    neuralbox price dall-e-3 --param quality=hd
+    """
+    return account.price(_asked(timeout, as_json, base_url), slug, read_params(param), count)
+
+
+@app.command
+def history(
+    *,
+    limit: Annotated[int, Parameter(validator=Number(gte=1), help="At most so many.")] = 20,
+    model: Annotated[str | None, Parameter(help="Only those of this model.")] = None,
+    status: Annotated[str | None, Parameter(help="Only completed, pending or failed ones.")] = None,
+    category: Annotated[str | None, Parameter(help="Only text, image, video, tts, stt or tool.")] = None,
+    favorites: Annotated[bool, Parameter(negative="", help="Only favourites, marked with *.")] = False,
+    timeout: AnswerTimeout = 30.0,
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+) -> int:
+    """List the account's generations, newest first.
+
+    Those made on the website and by the Telegram bot are among them.
+
+        neuralbox history --model kling-v2.1 --status completed --limit 5
+    """
+    wanted = account.Wanted(model=model, status=status, category=category, favorites_only=favorites, limit=limit)
+    return account.history(_asked(timeout, as_json, base_url), wanted)
+
+
+@app.command
+def me(*, timeout: AnswerTimeout = 30.0, as_json: AsJson = False, base_url: BaseUrl = None) -> int:
+    """Show whose account this is and what its plan allows."""
+    return account.me(_asked(timeout, as_json, base_url))
+
+
+@app.command
+def stats(*, timeout: AnswerTimeout = 30.0, as_json: AsJson = False, base_url: BaseUrl = None) -> int:
+    """Show what the account has generated, and what that cost."""
+    return account.stats(_asked(timeout, as_json, base_url))
+
+
+def _asked(timeout: float, as_json: bool, base_url: str | None) -> account.Asked:  # noqa: FBT001 - an option as it came
+    return account.Asked(service=Service(base_url=base_url), timeout=timeout, as_json=as_json)
 
 
 @app.command

@@ -25,6 +25,7 @@ Timeout = Annotated[
     float | None,
     Parameter(name="--timeout", help="Seconds for each generation in all: queueing, retries, waiting. Default: 600."),
 ]
+AnswerTimeout = Annotated[float, Parameter(name="--timeout", help="Seconds for the answer, with retries.")]
 BaseUrl = Annotated[
     str | None,
     Parameter(name="--base-url", help="Where the API is; else NEURALBOX_BASE_URL, else https://neuralbox.top/api/v2."),

@@ -1,4 +1,4 @@
-"""`generate`, `wait` and `balance`: the answer and nothing else on stdout, everything about it on stderr.
+"""One answer and nothing else on stdout, everything about it on stderr: `generate`, `stream`, `wait` and their like.
 
 A place that cannot take the result is refused before the first request, and every error names what was paid for.
 """
@@ -59,6 +59,17 @@ def as_text(record: Record) -> str:
     return "" if record["error"] else str(record["path"] or record["text"] or record["url"] or record["id"])
 
 
+def as_nothing(_record: Record) -> str:
+    """Return nothing: the text is written already, piece by piece."""
+    return ""
+
+
+def write_piece(piece: str) -> None:
+    """Write a piece of a text at once."""
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
 def as_numbered_text(record: Record) -> str:
     """Return the same with the id in front, for several results."""
     text = as_text(record)
@@ -72,6 +83,36 @@ def generate(request: GenerationRequest, options: SingleOptions) -> int:
 
     async def get(nb: AsyncNeuralBox) -> Generation:
         return await nb.generate(request.model, request.prompt, request.params, timeout=options.timeout)
+
+    return SingleRun(options, [Item(request=request, get=get)]).carry_out()
+
+
+def stream(request: GenerationRequest, options: SingleOptions, write: Callable[[str], object]) -> int:
+    """Generate a text, hand each piece to `write` as it comes, and return the exit code."""
+
+    async def get(nb: AsyncNeuralBox) -> Generation:
+        opened = nb.stream(request.model, request.prompt, request.params, timeout=options.timeout)
+        async with opened as pieces:
+            try:
+                async for piece in pieces:
+                    write(piece)
+            finally:
+                write("\n" if pieces.text else "")
+        return pieces.generation
+
+    # Bars that move would write into the text.
+    quiet = Screen(Console(stderr=True, force_interactive=False))
+    return SingleRun(options, [Item(request=request, get=get)], screen=quiet).carry_out()
+
+
+def transcribe(audio: str, request: GenerationRequest, options: SingleOptions) -> int:
+    """Turn a file of speech into text and return the exit code. Raises UsageError as `generate` does."""
+    if options.out is not None:
+        ready_place(options.out)
+    params = request.params or {}
+
+    async def get(nb: AsyncNeuralBox) -> Generation:
+        return await nb.transcribe(audio, model=request.model, timeout=options.timeout, **params)
 
     return SingleRun(options, [Item(request=request, get=get)]).carry_out()
 
@@ -103,8 +144,8 @@ def _id(text: str) -> int | str:
 class SingleRun:
     """Gets a few generations, each by itself, and writes what came of each."""
 
-    def __init__(self, options: SingleOptions, items: Sequence[Item]) -> None:
-        self.screen = Screen(Console(stderr=True))
+    def __init__(self, options: SingleOptions, items: Sequence[Item], screen: Screen | None = None) -> None:
+        self.screen = screen or Screen(Console(stderr=True))
         self._options = options
         self._items = items
         self._unfinished = Unfinished()

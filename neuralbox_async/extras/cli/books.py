@@ -1,0 +1,42 @@
+"""What a run has cost is held against what the account has lost; a difference is told, and never explained away."""
+
+from typing import Final
+
+from neuralbox_async import APIConnectionError, AsyncNeuralBox, Balance, NeuralBoxError
+from neuralbox_async.extras.cli.exits import REFUSALS
+
+TIMEOUT_SECONDS: Final = 30.0
+
+
+async def balance_before(nb: AsyncNeuralBox) -> Balance | None:
+    """Ask for the balance before anything is begun; None if the service does not tell it.
+
+    Raises what would meet every item too: a refusal of the key or the plan, a service that cannot be reached.
+    """
+    try:
+        return await nb.balance(timeout=TIMEOUT_SECONDS)
+    except (*REFUSALS, APIConnectionError):
+        raise
+    except NeuralBoxError:
+        return None
+
+
+async def balance_after(nb: AsyncNeuralBox) -> int | None:
+    """Ask for the balance at the end; None if it cannot be had: the run is done all the same."""
+    try:
+        return (await nb.balance(timeout=TIMEOUT_SECONDS)).token_balance
+    except NeuralBoxError:
+        return None
+
+
+def compared(before: int | None, after: int | None, spent: int) -> str | None:
+    """Return how the tokens that generations have cost agree with the balance; None if that is not known."""
+    if before is None or after is None:
+        return None
+    lost = before - after
+    said = f"Balance {before:,} before, {after:,} after: {lost:,} tokens less, "
+    if lost == spent:
+        return f"{said}as the outcomes say."
+    if lost > spent:
+        return f"{said}{lost - spent:,} more than the outcomes say: what goes on, or something else, has spent them."
+    return f"{said}{spent - lost:,} fewer than the outcomes say: tokens were added, or are not booked yet."
