@@ -37,7 +37,8 @@ from neuralbox_async._core.errors import (
 )
 from neuralbox_async._core.events import Abandoned, Accepted, Event, Looked, Paused, Requested, Retrying, Surplus
 from neuralbox_async._core.limits import Rate, RateLimit
-from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.models import Balance, Generation, GenerationRequest, Head
+from neuralbox_async._core.options import Extra
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._core.rows import Row as LedgerRow
 from neuralbox_async._core.rows import Summary as LedgerSummary
@@ -64,10 +65,12 @@ __all__ = [
     "BudgetExceededError",
     "ClientClosedError",
     "Event",
+    "Extra",
     "Generation",
     "GenerationFailedError",
     "GenerationRequest",
     "GenerationTimeoutError",
+    "Head",
     "InsufficientTokensError",
     "InternalServerError",
     "Ledger",

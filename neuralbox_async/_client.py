@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, Unpack
 
 import anyio
 from attrs import evolve
@@ -20,6 +20,7 @@ from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.options import (
+    Extra,
     checked_budgets,
     checked_count,
     checked_seconds,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # loaded when they are used
     from neuralbox_async._stream import TextStream
 
 T = TypeVar("T")
+Params = Mapping[str, Any] | None
 DEFAULT_TIMEOUT: Final = 600.0
 DEFAULT_LOOK_PRICE: Final = 0.35
 
@@ -117,7 +119,7 @@ class AsyncNeuralBox:
     # --- one generation ----------------------------------------------------------------------------------------------
 
     async def generate(
-        self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+        self, model: str, prompt: str, params: Params = None, *, timeout: float | None = None, **extra: Unpack[Extra]
     ) -> Generation:
         """Submit a generation and wait until it is completed.
 
@@ -126,6 +128,7 @@ class AsyncNeuralBox:
             prompt: The message, or the description of the picture, clip or song.
             params: Options of the model, such as `{"duration": 5}`.
             timeout: Seconds for the whole call; None: the client's.
+            extra: `extra_body`, `extra_headers`, `extra_query`: what is sent besides, see `Extra`.
 
         Raises:
             UsageError: the request cannot work; nothing was sent.
@@ -135,27 +138,28 @@ class AsyncNeuralBox:
             GenerationTimeoutError: it is not finished; the error has its id.
         """
         deadline, request = self._deadline(timeout), GenerationRequest(model, prompt, params)
-        steps = self._steps
-        return await steps.finish_own(request, await steps.submit(request, deadline=deadline), deadline=deadline)
+        steps, call = self._steps, api.generate(request, extra)
+        return await steps.finish_own(request, await steps.submit(request, call, deadline=deadline), deadline=deadline)
 
     async def submit(
-        self, model: str, prompt: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+        self, model: str, prompt: str, params: Params = None, *, timeout: float | None = None, **extra: Unpack[Extra]
     ) -> Generation:
         """Send one generation and return what the service says of it: often pending, perhaps final, perhaps failed.
 
         Takes the arguments of `generate` and raises what it raises before the waiting.
         """
         request = GenerationRequest(model, prompt, params)
-        return await self._steps.submit(request, deadline=self._deadline(timeout))
+        return await self._steps.submit(request, api.generate(request, extra), deadline=self._deadline(timeout))
 
     def stream(
         self,
         model: str,
         prompt: str | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Params = None,
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         timeout: float | None = None,
+        **extra: Unpack[Extra],
     ) -> "TextStream":
         """Generate a text and read it as it is written: `async with nb.stream(…) as stream`, `async for … in stream`.
 
@@ -169,12 +173,12 @@ class AsyncNeuralBox:
             messages: The turns before it, as `{"role": …, "content": …}`; without a prompt the last of them is the
                 message. Sent as `params.messages`.
             timeout: Seconds from the `async with` to the last piece; None: the client's.
+            extra: As for `generate`.
         """
         from neuralbox_async._stream import TextStream  # noqa: PLC0415
 
         request = conversation(model, prompt, params, messages)
-        seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        return TextStream(self._looks, api.stream(request), timeout=seconds)
+        return TextStream(self._looks, api.stream(request, extra), timeout=self._seconds(timeout))
 
     async def transcribe(
         self,
@@ -185,6 +189,7 @@ class AsyncNeuralBox:
         diarize: bool = False,
         filename: str | None = None,
         timeout: float | None = None,
+        **extra: Unpack[Extra],
     ) -> Generation:
         """Turn speech into text and wait until it is completed: `generation.text`.
 
@@ -198,6 +203,7 @@ class AsyncNeuralBox:
             diarize: Mark who speaks, with elevenlabs-scribe.
             filename: What the service is to call the audio; its ending says what it is. Default: the file's name.
             timeout: Seconds for the whole call; None: the client's.
+            extra: As for `generate`; `extra_body` are further fields of the form.
         """
         from neuralbox_async._edge.upload import measured, transcribe  # noqa: PLC0415
 
@@ -205,8 +211,8 @@ class AsyncNeuralBox:
         params = {name: value for name, value in {"language": language, "diarize": diarize or None}.items() if value}
         audio_file = await measured(audio, filename)
         request = GenerationRequest(model, audio_file.name, params or None)
-        call, exchange = transcribe(self._http, request, audio_file)
-        accepted = await self._steps.submit(request, deadline=deadline, call=call, exchange=exchange)
+        call, exchange = transcribe(self._http, request, audio_file, extra)
+        accepted = await self._steps.submit(request, call, deadline=deadline, exchange=exchange)
         return await self._steps.finish_own(request, accepted, deadline=deadline)
 
     async def get(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
@@ -414,8 +420,7 @@ class AsyncNeuralBox:
             timeout: Seconds for each page; None: the client's.
         """
         filters = Filters(model=model, status=status, category=category, favorites_only=favorites_only)
-        seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        return History(self._http, timeout=seconds, filters=filters)
+        return History(self._http, timeout=self._seconds(timeout), filters=filters)
 
     async def toggle_favorite(self, generation: Generation | int | str, *, timeout: float | None = None) -> bool | None:
         """Put a generation among the favourites, or take it out; return whether it is one now, None if nobody says.
@@ -443,9 +448,7 @@ class AsyncNeuralBox:
         """Read what the service says of one model. Raises NotFoundError if it has none of this slug."""
         return await self._ask(api.model(slug), timeout)
 
-    async def price(
-        self, slug: str, params: Mapping[str, Any] | None = None, count: int = 1, *, timeout: float | None = None
-    ) -> Price:
+    async def price(self, slug: str, params: Params = None, count: int = 1, *, timeout: float | None = None) -> Price:
         """Ask what generations would cost: `price.tokens`. Asking costs nothing. Raises NotFoundError for no model."""
         return await self._ask(api.price(slug, params, checked_count("count", count, least=1)), timeout)
 
@@ -540,7 +543,10 @@ class AsyncNeuralBox:
         return self._steps.looks
 
     def _deadline(self, timeout: float | None) -> float:
-        return clock.now() + (self._timeout if timeout is None else checked_seconds("timeout", timeout))
+        return clock.now() + self._seconds(timeout)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else checked_seconds("timeout", timeout)
 
     async def _ask(self, call: api.Call[T], timeout: float | None) -> T:
         return await self._http.send(call, deadline=self._deadline(timeout))

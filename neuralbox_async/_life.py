@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
-from neuralbox_async._core import rows
+from neuralbox_async._core import api, rows
 from neuralbox_async._core.budget import Reservation
 from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
@@ -107,7 +107,9 @@ class Life:
             try:
                 trail = Trail(sending=self._sending, settled=self._settled)
                 seconds = self._wishes.seconds
-                await self._steps.submit(self.row.request, deadline=math.inf, timeout=seconds, trail=trail)
+                request = self.row.request
+                call = api.generate(request)
+                await self._steps.submit(request, call, deadline=math.inf, timeout=seconds, trail=trail)
             except RateLimitError:
                 continue  # the whole client is paused until the window opens, so this does not spin
             except OutcomeUnknownError:

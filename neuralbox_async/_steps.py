@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from neuralbox_async._core import api
 from neuralbox_async._core.api import Call
 from neuralbox_async._core.budget import Budget, Reservation
 from neuralbox_async._core.claims import Intent
@@ -40,18 +39,17 @@ class Steps:
     async def submit(
         self,
         request: GenerationRequest,
+        call: Call[Generation],
         *,
         deadline: float,
         timeout: float = math.inf,
         trail: Trail = NO_TRAIL,
-        call: Call[Generation] | None = None,
         exchange: Exchange | None = None,
     ) -> Generation:
         """Send the one POST that costs tokens; `timeout` is its own, when waiting for its turn is not to count.
 
-        `call` is what is sent in place of a plain generation, `exchange` how.
+        `exchange` sends it, if it is to be sent in another way than whole.
         """
-        call = call or api.generate(request)
         if self.budgets:
             price = await self.price(request)
             trail = set_aside(trail, request, Reservation(price, self.budgets), self.http)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from attrs import field, frozen
 
-from neuralbox_async._core.models import Id
+from neuralbox_async._core.models import Head, Id
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -34,6 +34,7 @@ class Model:
         config: Its options and their values, such as `sizes`, `formats` and `quality_options`.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer; None for one of a list.
     """
 
     slug: str
@@ -49,6 +50,7 @@ class Model:
     config: Mapping[str, Any] = field(factory=_nothing, hash=False)
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -78,6 +80,7 @@ class Price:
         pricing_type: "fixed", "matrix" (by size and quality), "per_second" or "per_point".
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer.
     """
 
     tokens: int
@@ -86,6 +89,7 @@ class Price:
     pricing_type: str | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -109,6 +113,7 @@ class Profile:
         created_at: When the account was made.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer.
     """
 
     id: Id
@@ -127,6 +132,7 @@ class Profile:
     created_at: datetime | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -148,6 +154,7 @@ class Stats:
         recent_30d: The same for the last 30 days.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer.
     """
 
     total_generations: int
@@ -156,6 +163,7 @@ class Stats:
     recent_30d: Usage | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -169,6 +177,7 @@ class Settings:
         notifications_enabled: Whether the service sends notifications.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer.
     """
 
     language: str | None = None
@@ -177,6 +186,7 @@ class Settings:
     notifications_enabled: bool | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -215,6 +225,7 @@ class NewKey:
         name: Its name in the profile.
         created_at: When it was made.
         raw: The whole reply, without the key.
+        head: Status and headers of the answer.
     """
 
     id: Id
@@ -222,3 +233,4 @@ class NewKey:
     name: str | None = None
     created_at: datetime | None = None
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)

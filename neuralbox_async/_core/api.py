@@ -18,8 +18,9 @@ from attrs import evolve, field, frozen
 from neuralbox_async._core import replies
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
-from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, HistoryPage, Id
+from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, Head, HistoryPage, Id
 from neuralbox_async._core.multipart import form
+from neuralbox_async._core.options import Extra, check_extra, extra_body, extra_headers, extra_query
 
 T = TypeVar("T")
 MOST_ON_A_PAGE: Final = 100  # source: user/history, "max 100"
@@ -55,35 +56,38 @@ class Call(Generic[T]):
     generation_id: Id | None = None
 
 
-def generate(request: GenerationRequest) -> Call[Generation]:
+def generate(request: GenerationRequest, extra: Extra | None = None) -> Call[Generation]:
     """Ask for one generation. Costs tokens. Raises UsageError for a request that no service could take."""
-    return _paid("generate", "/generate", request, headers={})
+    return _paid("generate", "/generate", request, {}, extra or {})
 
 
-def stream(request: GenerationRequest) -> Call[Generation]:
+def stream(request: GenerationRequest, extra: Extra | None = None) -> Call[Generation]:
     """Ask for one text, piece by piece; what is read is the first event, which has its id. Costs tokens."""
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-    return _paid("stream", "/generate/stream", request, headers=headers)
+    return _paid("stream", "/generate/stream", request, headers, extra or {})
 
 
 def transcribe(
-    request: GenerationRequest, file_name: str, *, size: int, boundary: str
+    request: GenerationRequest, file_name: str, *, size: int, boundary: str, extra: Extra | None = None
 ) -> tuple[Call[Generation], bytes]:
     """Ask for the text of audio of so many bytes; return the call and what comes before the audio. Costs tokens.
 
     The call's body is what comes after the audio: with it the request is whole.
     """
     _text("model", request.model)
-    fields = {name: _field(value) for name, value in {"model": request.model, **(request.params or {})}.items()}
+    extra = extra or {}
+    check_extra(extra)
+    named = extra_body(extra, {"model": request.model, **(request.params or {})})
+    fields = {name: _field(value) for name, value in named.items()}
     framed = form(fields, file_field="audio", file_name=file_name, boundary=boundary)
     length = len(framed.head) + size + len(framed.tail)
     call = Call(
         operation="transcribe",
         method="POST",
-        path="/stt",
+        path=extra_query(extra, "/stt"),
         result=Generation,
         body=framed.tail,
-        headers={"Content-Type": framed.content_type, "Content-Length": str(length)},
+        headers=extra_headers(extra, {"Content-Type": framed.content_type, "Content-Length": str(length)}),
         request=request,
         repeatable=False,
     )
@@ -94,11 +98,16 @@ def _field(value: object) -> str:
     return value if isinstance(value, str) else _json_body(value).decode()
 
 
-def _paid(operation: str, path: str, request: GenerationRequest, *, headers: Mapping[str, str]) -> Call[Generation]:
+def _paid(
+    operation: str, path: str, request: GenerationRequest, headers: Mapping[str, str], extra: Extra
+) -> Call[Generation]:
     _check_request(request)
-    body: dict[str, Any] = {"model": request.model, "prompt": request.prompt}
+    body: Mapping[str, Any] = {"model": request.model, "prompt": request.prompt}
     if request.params:
-        body["params"] = request.params
+        body = {**body, "params": request.params}
+    if extra:
+        check_extra(extra)
+        path, headers, body = extra_query(extra, path), extra_headers(extra, headers), extra_body(extra, body)
     return Call(
         operation=operation,
         method="POST",
@@ -300,7 +309,7 @@ def read(call: Call[T], answer: Answer) -> T:
         if call.request is not None and not replies.text(reply.get("status")):
             reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
         try:
-            found = replies.structure(reply, call.result)
+            found = replies.structure(reply, call.result, Head(status=answer.status, headers=answer.headers))
         except (KeyError, TypeError, ValueError):
             pass
         else:
@@ -311,6 +320,7 @@ def read(call: Call[T], answer: Answer) -> T:
         retryable=True,
         generation_id=call.generation_id,
         status_code=answer.status,
+        headers=dict(answer.headers),
     )
 
 
@@ -356,6 +366,7 @@ def status_error(call: Call[Any], answer: Answer) -> APIStatusError:
         status_code=answer.status,
         code=code,
         body=reply or None,
+        headers=dict(answer.headers),
     )
 
 

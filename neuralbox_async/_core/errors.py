@@ -23,7 +23,7 @@ Names follow openai's SDK. `args` hold every field, so errors keep their data th
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import fields, frozen
+from attrs import field, fields, frozen
 
 from neuralbox_async._core.models import Generation, GenerationRequest
 
@@ -86,11 +86,13 @@ class APIStatusError(APIError):
         status_code: The HTTP status.
         code: The service's own word for it, such as "insufficient_plan"; None if the body has none.
         body: The parsed JSON body; None if there was none to parse.
+        headers: The answer's headers, their names in lower case.
     """
 
     status_code: int = 0
     code: str | None = None
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(factory=dict[str, str])
 
 
 class BadRequestError(APIStatusError):
@@ -131,9 +133,11 @@ class ResponseError(APIError):
 
     Attributes:
         status_code: The HTTP status of that answer.
+        headers: Its headers, their names in lower case.
     """
 
     status_code: int = 0
+    headers: Mapping[str, str] = field(factory=dict[str, str])
 
 
 @frozen(slots=False, eq=False, repr=False)

@@ -24,6 +24,19 @@ def _nothing() -> Mapping[str, Any]:
 
 
 @frozen(kw_only=True)
+class Head:
+    """What came before the body of the answer that a value was read from.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The headers, their names in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(hash=False)
+
+
+@frozen(kw_only=True)
 class Generation:
     """One generation as the service last described it.
 
@@ -50,6 +63,7 @@ class Generation:
         partial: Whether this is an entry of the history, which leaves out fields that a look would have.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer; None for an entry of the history.
     """
 
     id: Id
@@ -74,6 +88,7 @@ class Generation:
     partial: bool = False
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
     @property
     def done(self) -> bool:
@@ -115,6 +130,7 @@ class Balance:
         plan_expires_at: When the plan ends; None for the free plan.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
+        head: Status and headers of the answer.
     """
 
     token_balance: int
@@ -122,6 +138,7 @@ class Balance:
     plan_expires_at: datetime | None = None
     extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
     raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
 @frozen(kw_only=True)

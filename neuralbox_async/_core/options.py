@@ -3,12 +3,82 @@
 Each check returns the value it was given, names the argument, and says what it takes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, TypedDict
+from urllib.parse import urlencode
 
 from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import UsageError
 from neuralbox_async._core.models import GenerationRequest
+
+# Set by this client alone: who pays, to whom it goes, and how long it is.
+_OWN_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5.6.2
+_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+
+
+class Extra(TypedDict, total=False):
+    """What a call sends besides what this version knows.
+
+    `extra_body` are further fields at the top of the body, `extra_headers` further headers, `extra_query` further
+    parameters of the address. What this client sends itself cannot be replaced.
+    """
+
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+
+
+def check_extra(extra: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that there is not, UsageError for one that is no mapping."""
+    for name, value in extra.items():
+        if name not in Extra.__annotations__:
+            raise TypeError(f"there is no option {name!r}; further fields of the body go into extra_body={{…}}")
+        if value is not None and not (isinstance(value, Mapping) and all(isinstance(each, str) for each in value)):
+            raise UsageError(f"{name} must be a mapping of texts, not {value!r}.")
+
+
+def extra_body(extra: Extra, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a body with the extra fields. Raises UsageError for one that it has already."""
+    more = extra.get("extra_body") or {}
+    clashing = sorted(more.keys() & own.keys())
+    if clashing:
+        raise UsageError(f"extra_body cannot replace {clashing[0]!r}; pass that as an argument of its own.")
+    return {**own, **more}
+
+
+def extra_headers(extra: Extra, own: Mapping[str, str]) -> Mapping[str, str]:
+    """Return headers with the extra ones. Raises UsageError for one that is ours alone, or would end the line."""
+    more = extra.get("extra_headers") or {}
+    for name, value in more.items():
+        if name.lower() in _OWN_HEADERS:
+            raise UsageError(f"extra_headers cannot set {name}: this client alone does.")
+        if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise UsageError(f"extra_headers has {name!r} with a value that cannot be sent; use printable ASCII.")
+    replaced = {name.lower() for name in more}
+    return {**{name: value for name, value in own.items() if name.lower() not in replaced}, **more}
+
+
+def extra_query(extra: Extra, path: str) -> str:
+    """Return a path with the extra parameters."""
+    more = extra.get("extra_query")
+    return f"{path}?{urlencode(more, doseq=True)}" if more else path
 
 
 def checked_seconds(name: str, value: float) -> float:

@@ -25,7 +25,7 @@ from neuralbox_async._core.account import (
     Stats,
     Usage,
 )
-from neuralbox_async._core.models import Balance, Generation, HistoryPage, Id
+from neuralbox_async._core.models import Balance, Generation, Head, HistoryPage, Id
 
 T = TypeVar("T")
 _LONGEST_ID: Final = 255
@@ -42,13 +42,16 @@ def parsed(body: bytes) -> dict[str, Any] | None:
     return reply if isinstance(reply, dict) else None
 
 
-def structure(reply: Mapping[str, Any], result: type[T]) -> T:
-    """Make a value of a reply. Raises KeyError, TypeError or ValueError if it lacks what the value needs."""
+def structure(reply: Mapping[str, Any], result: type[T], head: Head | None = None) -> T:
+    """Make a value of a reply; `head` is what it came with.
+
+    Raises KeyError, TypeError or ValueError if it lacks what the value needs.
+    """
     special = _SPECIAL.get(result)
     if special is not None:
-        found: T = special(reply)
+        found: T = special(reply, head)
         return found
-    return _CONVERTER.structure(_named(reply, result), result)
+    return _CONVERTER.structure(_named(reply, result, head), result)
 
 
 def read_generation(reply: Mapping[str, Any]) -> Generation:
@@ -92,6 +95,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "category": ("category", "type"),
     "description": ("description", "description_en", "description_ru"),
     "partial": (),
+    "head": (),
 }
 # What is called otherwise in the replies about one thing only.
 _OWN_NAMES: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
@@ -127,7 +131,7 @@ _ENTRIES: Final = ("items", "data", "generations", "history")
 _MODELS: Final = ("items", "data", "models")
 
 
-def _named(reply: Mapping[str, Any], result: type[Any]) -> dict[str, Any]:
+def _named(reply: Mapping[str, Any], result: type[Any], head: Head | None = None) -> dict[str, Any]:
     """Give a reply the names of our fields; what has no name here goes to `extra`."""
     named: dict[str, Any] = {}
     for ours, theirs in _FIELDS[result].items():
@@ -140,18 +144,18 @@ def _named(reply: Mapping[str, Any], result: type[Any]) -> dict[str, Any]:
     if result is Generation and "metadata" not in named:
         named["metadata"] = {ours: reply[theirs] for theirs, ours in _FLAT_METADATA.items() if theirs in reply}
         taken = taken.union(_FLAT_METADATA)
-    named["raw"] = reply
+    named["raw"], named["head"] = reply, head
     named["extra"] = {name: value for name, value in reply.items() if name not in taken}
     return named
 
 
-def _page(reply: Mapping[str, Any]) -> HistoryPage:
+def _page(reply: Mapping[str, Any], _head: Head | None) -> HistoryPage:
     """Read a page of the history; an entry without an id or a status is left out."""
     entries, total = _entries(reply, _ENTRIES)
     return HistoryPage(items=_readable(entries, Generation, {"partial": True}), entries=len(entries), total=total)
 
 
-def _models(reply: Mapping[str, Any]) -> ModelPage:
+def _models(reply: Mapping[str, Any], _head: Head | None) -> ModelPage:
     """Read a list of models, whose envelope is not documented; a bare slug is a model too."""
     entries, total = _entries(reply, _MODELS)
     entries = [{"slug": each} if isinstance(each, str) else each for each in entries]
@@ -177,7 +181,7 @@ def _readable(entries: Sequence[object], result: type[T], known: Mapping[str, An
     return tuple(found)
 
 
-def _new_key(reply: Mapping[str, Any]) -> NewKey:
+def _new_key(reply: Mapping[str, Any], head: Head | None) -> NewKey:
     """Read a key that was just made; what is kept of the reply lacks it."""
     return NewKey(
         id=_required_id(reply["id"]),
@@ -185,14 +189,15 @@ def _new_key(reply: Mapping[str, Any]) -> NewKey:
         name=text(reply.get("name")),
         created_at=_date(reply.get("created_at")),
         raw={name: value for name, value in reply.items() if name != "key"},
+        head=head,
     )
 
 
-def _nothing_more(_reply: Mapping[str, Any]) -> None:
+def _nothing_more(_reply: Mapping[str, Any], _head: Head | None) -> None:
     """Read a reply that is not documented: that it came is all there is to know."""
 
 
-_SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any]], Any]]] = {
+_SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any], Head | None], Any]]] = {
     HistoryPage: _page,
     ModelPage: _models,
     NewKey: _new_key,
@@ -224,6 +229,10 @@ def _truth(value: object) -> bool | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _as_it_is(value: Head | None) -> Head | None:
+    return value
 
 
 def _usage(value: object) -> Usage | None:
@@ -280,6 +289,7 @@ def _converter() -> Converter:
         Mapping[str, Any]: _mapping,
         Mapping[str, Usage]: _usages,
         Usage | None: _usage,
+        Head | None: _as_it_is,
     }
     for kind, reader in readers.items():
         converter.register_structure_hook_func(_is(kind), _reading(reader))

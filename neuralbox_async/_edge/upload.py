@@ -16,6 +16,7 @@ from neuralbox_async._core import api
 from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.errors import NeuralBoxError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest
+from neuralbox_async._core.options import Extra
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Exchange, Http
 from neuralbox_async._edge.once import Witness
@@ -36,12 +37,14 @@ class Upload:
     pieces: Callable[[], AsyncIterator[bytes]]
 
 
-def transcribe(http: Http, request: GenerationRequest, upload: Upload) -> tuple[Call[Generation], Exchange]:
+def transcribe(
+    http: Http, request: GenerationRequest, upload: Upload, extra: Extra
+) -> tuple[Call[Generation], Exchange]:
     """Return the call that sends audio, and how: piece by piece.
 
     A request whose last byte never left cannot have been accepted, and is repeated, from the audio's start.
     """
-    call, head = api.transcribe(request, upload.name, size=upload.size, boundary=os.urandom(16).hex())
+    call, head = api.transcribe(request, upload.name, size=upload.size, boundary=os.urandom(16).hex(), extra=extra)
 
     async def before() -> AsyncIterator[bytes]:
         yield head

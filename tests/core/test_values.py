@@ -54,6 +54,7 @@ VALUES: dict[str, Any] = {
     "status_code": 429,
     "code": "rate_limit_exceeded",
     "body": {"error": "rate_limit_exceeded", "retry_after": 8.5},
+    "headers": {"x-request-id": "abc"},
     "generation": GENERATION,
     "request": REQUEST,
     "sent_at": 1_772_971_200.25,

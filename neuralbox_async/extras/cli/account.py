@@ -141,8 +141,10 @@ def _ask(
 
 
 def record(value: Any) -> Record:
-    """Return a value of the library as JSON has it, without the raw reply; what has no name is in `extra`."""
-    return {each.name: _plain(getattr(value, each.name)) for each in fields(type(value)) if each.name != "raw"}
+    """Return a value of the library as JSON has it, without the raw answer; what has no name is in `extra`."""
+    return {
+        each.name: _plain(getattr(value, each.name)) for each in fields(type(value)) if each.name not in ("raw", "head")
+    }
 
 
 def _plain(value: object) -> Any:
