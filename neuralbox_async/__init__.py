@@ -44,11 +44,20 @@ from neuralbox_async._core.rows import Row as LedgerRow
 from neuralbox_async._core.rows import Summary as LedgerSummary
 
 if TYPE_CHECKING:
+    from neuralbox_async._core.params import ImageParams, MusicParams, SpeechParams, TextParams, VideoParams
     from neuralbox_async._edge.ledger import Ledger
     from neuralbox_async._stream import TextStream
 
 # What most programs do not use is loaded when it is asked for.
-_LATER = {"Ledger": "neuralbox_async._edge.ledger", "TextStream": "neuralbox_async._stream"}
+_LATER = {
+    "ImageParams": "neuralbox_async._core.params",
+    "Ledger": "neuralbox_async._edge.ledger",
+    "MusicParams": "neuralbox_async._core.params",
+    "SpeechParams": "neuralbox_async._core.params",
+    "TextParams": "neuralbox_async._core.params",
+    "TextStream": "neuralbox_async._stream",
+    "VideoParams": "neuralbox_async._core.params",
+}
 
 __all__ = [
     "APIConnectionError",
@@ -71,6 +80,7 @@ __all__ = [
     "GenerationRequest",
     "GenerationTimeoutError",
     "Head",
+    "ImageParams",
     "InsufficientTokensError",
     "InternalServerError",
     "Ledger",
@@ -79,6 +89,7 @@ __all__ = [
     "LedgerSummary",
     "Looked",
     "Model",
+    "MusicParams",
     "NeuralBoxError",
     "NewKey",
     "NotFoundError",
@@ -97,12 +108,15 @@ __all__ = [
     "Retrying",
     "Secret",
     "Settings",
+    "SpeechParams",
     "Stats",
     "Surplus",
+    "TextParams",
     "TextStream",
     "UnprocessableEntityError",
     "Usage",
     "UsageError",
+    "VideoParams",
 ]
 
 

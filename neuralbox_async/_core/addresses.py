@@ -13,8 +13,10 @@ from urllib.parse import SplitResult, urlsplit
 from neuralbox_async._core.errors import ResponseError, UsageError
 
 DEFAULT_BASE_URL: Final = "https://neuralbox.top/api/v2"
-# Source: result_url and output_url in the documented replies of both domains.
-RESULT_HOSTS: Final = frozenset({"storage.neuralbox.top", "storage.elumenta.ru", "cdn.elumenta.ru"})
+# Source: result_url and output_url in the documented replies; each of the two hosts at each of the two domains.
+RESULT_HOSTS: Final = frozenset(
+    {"storage.neuralbox.top", "storage.elumenta.ru", "cdn.neuralbox.top", "cdn.elumenta.ru"}
+)
 _KEY: Final = re.compile(r"[\x21-\x7e]{8,256}")
 
 
