@@ -6,7 +6,7 @@ JSON object with a `type`, and `[DONE]` at the end. Comments, other fields and t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -63,8 +63,12 @@ StreamEvent = Started | Delta | Ended | Failed | Closed | Unreadable
 
 @define
 class Parser:
-    """Turns the bytes of one answer into events, as soon as each is whole; nothing follows what is unreadable."""
+    """Turns the bytes of one answer into events, as soon as each is whole; nothing follows what is unreadable.
 
+    `cleaned` takes out of an event what nobody is to see, before it is read.
+    """
+
+    cleaned: Callable[[bytes], bytes] = bytes
     _rest: bytes = b""
     _data: list[bytes] = field(factory=list[bytes])
     _begun: bool = False
@@ -100,7 +104,7 @@ class Parser:
                 self._data.append(value.removeprefix(b" "))
             return None
         data, self._data = b"\n".join(self._data), []
-        return _event(data) if data else None
+        return _event(self.cleaned(data)) if data else None
 
 
 def _event(data: bytes) -> StreamEvent | None:

@@ -82,7 +82,7 @@ async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenS
         await http.wait_for_window(call.operation, paid=True, deadline=deadline)
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(http.slots.paid_slot())
-            opening = _Opening(http)
+            opening = _Opening(http, Parser(http.key.hidden_in))
             held.push_async_callback(opening.aclose)
             scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
             generation = await http.send_once(call, client, opening.exchange, deadline=deadline)
@@ -95,9 +95,9 @@ class _Opening:
     """The exchange of one POST, from its request to the end of its answer."""
 
     _http: Http
+    _parser: Parser
     _response: httpx.Response | None = None
     _parts: AsyncIterator[bytes] | None = None
-    _parser: Parser = field(factory=Parser)
     _ready: deque[StreamEvent] = field(factory=deque[StreamEvent])
     _broken: Exception | None = None
 

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from neuralbox_async import AsyncNeuralBox, Event, GenerationRequest, NeuralBoxError, UsageError
+from neuralbox_async import AsyncNeuralBox, Event, GenerationFailedError, GenerationRequest, NeuralBoxError, UsageError
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +72,50 @@ async def test_the_key_is_in_no_text(case: str, caplog: pytest.LogCaptureFixture
                     texts.append(repr(error))
     texts += [repr(event) for event in told] + [record.getMessage() for record in caplog.records] + [caplog.text]
     assert told
+    assert [text for text in texts if KEY in text] == []
+
+
+@pytest.mark.parametrize("case", TRANSPORTS)
+async def test_the_key_is_in_no_text_of_the_other_calls(case: str) -> None:
+    """Streams, uploads, and what must not be sent twice, keep the key to themselves too."""
+    told: list[Event] = []
+    own = httpx.AsyncClient(transport=TRANSPORTS[case])
+    nb = AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own, timeout=2, observe=told.append)
+    stream = nb.stream("gpt-5", "Hello")
+    calls = [stream.__aenter__(), nb.transcribe(b"ID3"), nb.create_key("x"), nb.toggle_favorite(7), nb.revoke_key(7)]
+    texts, behind = list[str](), list[BaseException | None]()
+    for call in (*calls, nb.me(), nb.models(), nb.change_settings(language="en")):
+        try:
+            texts.append(repr(await call))  # what changes something may be answered with anything
+        except NeuralBoxError as error:
+            texts += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error))]
+            texts.append(pickle.dumps(error, 0).decode("latin-1"))
+            behind += [error.__cause__, error.__context__]
+    texts += [repr(event) for event in told]
+    assert set(behind) <= {None}
+    assert [text for text in texts if KEY in text] == []
+
+
+async def test_a_stream_that_echoes_the_key_is_cleaned() -> None:
+    """Events are cleaned one by one, before anybody reads them."""
+    events = [
+        {"type": "generation_start", "id": 7, "model": f"Bearer {KEY}"},
+        {"type": "content_delta", "delta": f"You sent {KEY}."},
+        {"type": "error", "message": f"You sent {KEY}", "headers": KEY},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    own = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=body)))
+    async with AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own).stream("gpt-5", "Hello") as stream:
+        with pytest.raises(GenerationFailedError) as caught:
+            await stream.until_done()
+    texts = [
+        stream.text,
+        repr(stream.generation),
+        repr(vars(caught.value)),
+        str(caught.value),
+        repr(stream.generation.raw),
+    ]
+    assert "You sent [key]" in stream.text
     assert [text for text in texts if KEY in text] == []
 
 
