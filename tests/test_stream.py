@@ -1,7 +1,11 @@
 """Streaming: pieces as they come, one POST whatever happens, and an honest end when the stream breaks off."""
 
+import gc
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socketserver
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -459,6 +463,63 @@ async def test_the_connection_of_a_stream_serves_again() -> None:
         assert client is not None
         idle = client._transport._idle  # type: ignore[attr-defined]  # noqa: SLF001
         assert sum(map(len, idle.values())) == 1
+
+
+class Chunks(socketserver.StreamRequestHandler):
+    """Streams the first event, and the rest once the test lets it."""
+
+    def handle(self) -> None:
+        """Answer each request of a connection until the client hangs up."""
+        assert isinstance(self.server, ChunkServer)
+        with suppress(ConnectionError):
+            while self.rfile.readline():
+                while self.rfile.readline() != b"\r\n":
+                    continue
+                self.rfile.read(len(json.dumps({"model": "gpt-5", "prompt": "Hello"}, separators=(",", ":"))))
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for events in ([START, delta("Once")], [delta(" upon"), END]):
+                    lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(lines), lines))
+                    self.server.may_go_on.wait(10)
+                self.wfile.write(b"0\r\n\r\n")
+
+
+class ChunkServer(socketserver.ThreadingTCPServer):
+    """Serves streams in threads."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        super().__init__(("127.0.0.1", 0), Chunks)
+
+
+@pytest.fixture
+def chunks() -> Iterator[ChunkServer]:
+    """Run a server of streams."""
+    with ChunkServer() as running:
+        thread = threading.Thread(target=running.serve_forever, args=[0.01])
+        thread.start()
+        yield running
+        running.may_go_on.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("leaves", [False, True], ids=["read", "left"])
+async def test_a_stream_over_real_sockets(chunks: ChunkServer, leaves: bool) -> None:  # noqa: FBT001
+    """The first piece is there before the second is sent; leaving ends everything between here and the socket."""
+    base_url = f"http://127.0.0.1:{chunks.server_address[1]}/v2"
+    async with AsyncNeuralBox("nb_test_key", base_url=base_url, max_connections=1) as nb:
+        for _ in range(2):
+            chunks.may_go_on.clear()
+            async with nb.stream("gpt-5", "Hello", timeout=20) as stream:
+                assert await anext(aiter(stream)) == "Once"
+                if not leaves:
+                    chunks.may_go_on.set()
+                    assert (await stream.until_done()).text == "Once upon"
+    gc.collect()  # a generator left half-way would complain here
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """`models`, `model`, `price`, `history`, `me`, `stats`, `stream` and `transcribe`: for people and for machines."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,17 @@ def test_every_command_says_what_it_does() -> None:
     """The list of commands has a line for each of these."""
     described = {name: app[name].help for name in ("models", "model", "price", "history", "me", "stats", "stream")}
     assert all(described.values()), json.dumps(list(described))
+
+
+def test_stream_interrupted(cli: Any, service: Sandbox, until: Callable[[Callable[[], bool]], None]) -> None:
+    """Ctrl-C keeps what came, and leaves with the id of what goes on."""
+    service.order(faults.hang_in_body(), on="POST /generate/stream")
+    process = cli.start("stream", "gpt-5", "Hello")
+    until(lambda: service.booked == 1)
+    first = process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    ended = cli.end(process)
+    (job,) = service.world.jobs.values()
+    assert ended.code == 130
+    assert (first.decode() + ended.out).endswith("\n")
+    assert f"neuralbox wait {job.id}" in ended.err
