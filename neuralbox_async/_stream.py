@@ -30,6 +30,8 @@ from neuralbox_async._looks import Following, Looks
 
 # A model that thinks may be silent for long before its first word; looking instead costs the stream.
 IDLE_SECONDS: Final = 60.0
+# What is left of a text takes seconds. The pacing knows nothing of texts: they answer in the POST itself.
+LOOK_SECONDS: Final = 2.0
 
 
 class TextStream:
@@ -139,9 +141,10 @@ class TextStream:
         assert self._call.request is not None  # noqa: S101 - a stream pays
         self._looks.jobs.remember(self._call.request, self.generation)
         failure: NeuralBoxError | None = None
+        looks = evolve(self._looks, poll_interval=self._looks.poll_interval or LOOK_SECONDS)
         if clock.now() < self._deadline:
             try:
-                return [look async for look in Following(self._looks, self.generation.id, deadline=self._deadline)][-1]
+                return [look async for look in Following(looks, self.generation.id, deadline=self._deadline)][-1]
             except (APIError, GenerationTimeoutError) as error:
                 failure = error
         if isinstance(failure, APIError) and not failure.retryable:

@@ -87,6 +87,7 @@ async def test_a_stream_that_breaks_off_is_finished_by_looking(sandbox: Sandbox,
     assert len(pieces) > 5
     assert stream.generation.tokens_spent == 2
     assert (streams(sandbox), len(sandbox.charges)) == (1, 1)
+    assert sandbox.requests.looks <= 8  # 10 s are left where it was cut, and one look is this test's own
     assert not [event for event in events if isinstance(event, Abandoned)]
 
 
@@ -441,7 +442,7 @@ async def test_a_stream_on_a_port(sandbox: Sandbox, fault: faults.Fault | None) 
     sandbox.world.calendar = type(sandbox.world.calendar)(speed=20)
     if fault is not None:
         sandbox.order(fault, on=STREAM)
-    async with serve(sandbox) as base_url, AsyncNeuralBox(sandbox.key, base_url=base_url) as nb:
+    async with serve(sandbox) as base_url, AsyncNeuralBox(sandbox.key, base_url=base_url, poll_interval=0.2) as nb:
         async with nb.stream("gpt-5", "Hello") as stream:
             pieces = [piece async for piece in stream]
         whole = await nb.get(stream.generation.id)
