@@ -6,6 +6,7 @@ A request that pays is sent again only where the rules of `retry` are certain th
 import hashlib
 import math
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
@@ -315,10 +316,24 @@ class Http:
         passing = isinstance(error, httpx.TransportError | OSError) and not isinstance(error, httpx.UnsupportedProtocol)
         return APIConnectionError(
             f"{call.operation}: no answer ({words}); check the network and base_url.",
-            retryable=passing and "CERTIFICATE_VERIFY_FAILED" not in words,
+            retryable=passing and not _tls_failed(error),
             generation_id=call.generation_id,
         )
 
 
+# TLS errors that only say that the connection was cut.
+_TLS_CUT: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
 # Parsed once for all the looks at a job; a client rarely follows more at once that are due.
 _url: Final = lru_cache(maxsize=1024)(httpx.URL)
+
+
+def _tls_failed(error: BaseException | None) -> bool:
+    """Whether two sides did not agree on TLS, or a certificate is not to be trusted: time does not heal that."""
+    while error is not None:
+        if "[SSL" in str(error) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return not isinstance(error, _TLS_CUT) and "EOF" not in str(error)
+        if isinstance(error, ssl.SSLError):
+            return not isinstance(error, _TLS_CUT)
+        error = error.__cause__ or error.__context__
+    return False
