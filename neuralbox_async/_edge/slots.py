@@ -5,6 +5,7 @@ under contention (encode/httpcore#1035, #1093). So our client's transport is a s
 each: the last one used is used next, and after an exception or a cancellation it is dropped, not returned.
 """
 
+import os
 import ssl
 import warnings
 from collections import deque
@@ -29,6 +30,9 @@ KEEPALIVE_SECONDS: Final = 55.0
 # A server may close a connection that idles; a POST sent just then would look like a lost answer. Five seconds is the
 # shortest keep-alive of common servers (uvicorn, Node.js).
 FRESH_SECONDS: Final = 2.0
+# In a request's extensions: the host name that a result file is asked of, whatever address its URL has. It takes no
+# proxy of the environment, and a connection only of the same name, whose certificate was checked for that name.
+DIRECT: Final = "neuralbox_direct"
 # How long a connection may take to close before it is left to the operating system.
 CLOSE_SECONDS: Final = 1.0
 
@@ -59,6 +63,7 @@ class Slots:
         self._borrowed = http_client
         self._own: HttpClient | None = None
         self._loop: EventLoopToken | None = None
+        self._process = 0
         self._closed = False
         self._gate = anyio.Semaphore(0)  # real ones are made in the event loop
         self._paid_gate = self._files_gate = _Gates(first=self._gate, second=self._gate)
@@ -114,13 +119,18 @@ class Slots:
     def _check_loop(self) -> None:
         loop = current_token()
         if self._loop is None:
-            self._loop = loop
+            self._loop, self._process = loop, os.getpid()
             # Fast: no turn of the event loop where nobody waits; the request itself gives others theirs.
             self._gate = anyio.Semaphore(self._size, fast_acquire=True)
             submissions = anyio.Semaphore(max(1, self._size // 2), fast_acquire=True)
             self._paid_gate = _Gates(first=submissions, second=self._gate)
             files = anyio.Semaphore(max(1, self._size // 4), fast_acquire=True)
             self._files_gate = _Gates(first=files, second=self._gate)
+        elif self._process != os.getpid():
+            raise ClientClosedError(
+                "This AsyncNeuralBox was in use before this process was forked, and its connections are the parent's; "
+                "create one in each process, or fork before its first call."
+            )
         elif self._loop != loop:
             raise ClientClosedError(
                 "This AsyncNeuralBox belongs to another event loop (each asyncio.run starts a new one); "
@@ -171,7 +181,8 @@ class _Connection:
 class SlotTransport(httpx.AsyncBaseTransport):
     """A transport of one-connection transports, made on demand; at most `size` are kept idle.
 
-    Proxies come from the environment as httpx itself would take them, which it does not once it has a transport.
+    Proxies come from the environment as httpx itself would take them, which it does not once it has a transport. Result
+    files go without (`DIRECT`).
     """
 
     def __init__(self, size: int) -> None:
@@ -218,18 +229,22 @@ class SlotTransport(httpx.AsyncBaseTransport):
             await self.drop(oldest)
 
     def _take(self, request: httpx.Request) -> _Connection:
+        direct = request.extensions.get(DIRECT)
         origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+        if direct is not None:
+            origin = f"{direct} at {origin}"
         stack = self._idle.get(origin)
         patience = FRESH_SECONDS if request.method == "POST" else KEEPALIVE_SECONDS
         if stack and clock.now() - stack[-1].idle_since <= patience:
             return stack.pop()
-        return _Connection(self._transport(request.url), origin)
+        proxy = environment_proxy(request.url) if direct is None else None
+        return _Connection(self._transport(proxy), origin)
 
-    def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+    def _transport(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
         if self._trust is None:
             self._trust = httpx.create_ssl_context()
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
-        return httpx.AsyncHTTPTransport(verify=self._trust, limits=limits, proxy=environment_proxy(url))
+        return httpx.AsyncHTTPTransport(verify=self._trust, limits=limits, proxy=proxy)
 
 
 class _Body(httpx.AsyncByteStream):
