@@ -26,7 +26,7 @@ LAYERS = [
     "_core.events _core.idle _core.ranges",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",
     "_edge.clock _edge.log _edge.lock plain",
-    "_edge.slots _edge.database _edge.bodies _edge.parts",
+    "_edge.slots _edge.database _edge.bodies _edge.parts _edge.pinning",
     "_edge.ledger_table",
     "_edge.ledger",
     "_edge.once",

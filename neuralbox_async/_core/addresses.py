@@ -17,6 +17,11 @@ DEFAULT_BASE_URL: Final = "https://neuralbox.top/api/v2"
 RESULT_HOSTS: Final = frozenset(
     {"storage.neuralbox.top", "storage.elumenta.ru", "cdn.neuralbox.top", "cdn.elumenta.ru"}
 )
+# In file_hosts: any host whose addresses are all of the public internet.
+ANY_HOST: Final = "*"
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+# Where clouds answer their own machines, outside of what every Python counts as private: Azure's, Oracle's.
+_METADATA: Final = (ipaddress.IPv4Network("168.63.129.16/32"), ipaddress.IPv4Network("192.0.0.0/24"))
 _KEY: Final = re.compile(r"[\x21-\x7e]{8,256}")
 
 
@@ -53,8 +58,8 @@ def checked_result_url(url: str, *, base_url: str, file_hosts: Collection[str]) 
     parts, own = _split(url), urlsplit(base_url)
     if parts is None or parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None:
         raise ResponseError(f"The result's URL {url[:200]!r} is not an https URL; fetch generation.url yourself.")
-    ours = parts.hostname == own.hostname or (is_loopback(parts.hostname) and is_loopback(own.hostname or ""))
-    if not ours and parts.hostname not in RESULT_HOSTS and parts.hostname not in file_hosts:
+    ours = _is_ours(parts.hostname, own.hostname)
+    if not ours and not is_named_host(url, file_hosts=file_hosts) and ANY_HOST not in file_hosts:
         raise ResponseError(
             f"The result lies on {parts.hostname}, a host this client does not know; "
             f"if you trust it, pass file_hosts=[{parts.hostname!r}] to AsyncNeuralBox."
@@ -62,6 +67,36 @@ def checked_result_url(url: str, *, base_url: str, file_hosts: Collection[str]) 
     if parts.scheme == "http" and not (is_loopback(parts.hostname) or (ours and own.scheme == "http")):
         raise ResponseError(f"The result's URL {url[:200]!r} is not https; fetch generation.url yourself.")
     return url
+
+
+def is_named_host(url: str, *, file_hosts: Collection[str]) -> bool:
+    """Whether the URL's host is documented, or named by the caller: such a host is not asked for its addresses."""
+    host = urlsplit(url).hostname
+    return host in RESULT_HOSTS or host in file_hosts
+
+
+def must_be_public(url: str, *, base_url: str, file_hosts: Collection[str]) -> bool:
+    """Whether the URL's host is allowed only as any host is, so that its addresses are to be checked."""
+    host, own = urlsplit(url).hostname or "", urlsplit(base_url).hostname
+    return not _is_ours(host, own) and not is_named_host(url, file_hosts=file_hosts)
+
+
+def _is_ours(host: str, own: str | None) -> bool:
+    """Whether a result lies where the API is, or both on this machine."""
+    return host == own or (is_loopback(host) and is_loopback(own or ""))
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; one that wraps another is what it wraps."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        wrapped = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
+        found = ipaddress.IPv4Address(found.packed[-4:]) if found in _NAT64 else wrapped or found
+    inside = found.is_private or found.is_reserved or found.is_multicast or found.is_link_local
+    return found.is_global and not inside and not any(found in network for network in _METADATA)
 
 
 def checked_hosts(hosts: Collection[str] | None) -> frozenset[str]:

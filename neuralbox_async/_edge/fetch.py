@@ -6,26 +6,31 @@ goes on where it was, if the server can tell that it is still the same file, and
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 from attrs import evolve, frozen
 
 from neuralbox_async._core import api, ranges
-from neuralbox_async._core.addresses import checked_result_url
+from neuralbox_async._core.addresses import checked_result_url, must_be_public
 from neuralbox_async._core.api import Answer
 from neuralbox_async._core.errors import APIConnectionError, APIError, APIStatusError, NeuralBoxError, ResponseError
 from neuralbox_async._core.models import Id
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.http import FREE_TIMEOUTS, Http
 from neuralbox_async._edge.once import timed_out
-from neuralbox_async._edge.slots import CLOSE_SECONDS
+from neuralbox_async._edge.pinning import public_address
+from neuralbox_async._edge.slots import CLOSE_SECONDS, DIRECT, environment_proxy
 
 MOST_REDIRECTS: Final = 3
 MOST_BYTES: Final = 2_000_000_000
 # A signed address may have expired before the file has: these are worth asking for a fresh one.
 EXPIRED: Final = frozenset({403, 404, 410})
+_NO_PROXY: Final = (
+    "Result files are fetched without the environment's proxy; pass http_client=httpx.AsyncClient(), which uses it."
+)
 _RENEWAL_SECONDS: Final = 30.0
 
 
@@ -121,6 +126,8 @@ class Fetching:
             data = await anext(self._pieces, None)
         except Exception as error:  # noqa: BLE001 - a transport may raise anything
             failure = self._http.no_answer(self._call, error)
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and environment_proxy(httpx.URL(self._url)):
+                failure = evolve(failure, message=f"{failure.message} {_NO_PROXY}")
         else:
             return self._taken(data)
         raise failure
@@ -147,12 +154,24 @@ class Fetching:
         raise APIError(f"download {self._id}: redirected more than {MOST_REDIRECTS} times, at last to {url[:200]}.")
 
     async def _send(self, client: httpx.AsyncClient, url: str) -> httpx.Response:
-        checked_result_url(url, base_url=self._http.base_url, file_hosts=self._http.file_hosts)
+        base_url, file_hosts = self._http.base_url, self._http.file_hosts
+        checked_result_url(url, base_url=base_url, file_hosts=file_hosts)
         address = httpx.URL(url)
+        host = address.raw_host.decode("ascii")
+        if urlsplit(url).hostname not in (host, address.host):  # then it was not this host that was checked
+            raise ResponseError(
+                f"The result's URL {url[:200]!r} can be read in two ways; fetch generation.url yourself."
+            )
         headers = {"Host": address.netloc.decode("ascii"), "Accept": "*/*", "Accept-Encoding": "identity"}
         if self._at and self.validator is not None:
             headers |= {"Range": f"bytes={self._at}-", "If-Range": self.validator}
-        request = httpx.Request("GET", address, headers=headers, extensions={"timeout": FREE_TIMEOUTS})
+        extensions: dict[str, Any] = {"timeout": FREE_TIMEOUTS, DIRECT: host}
+        if must_be_public(url, base_url=base_url, file_hosts=file_hosts):
+            checked = await public_address(host, address.port or 443, attempt=self._failures)
+            address = address.copy_with(host=checked)
+            extensions["sni_hostname"] = host  # whose certificate is then checked
+            headers["Connection"] = "close"  # a caller's pool knows connections by their address alone
+        request = httpx.Request("GET", address, headers=headers, extensions=extensions)
         return await client.send(request, auth=None, follow_redirects=False, stream=True)
 
     def _begin(self, response: httpx.Response) -> None:

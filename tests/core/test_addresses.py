@@ -11,6 +11,8 @@ from neuralbox_async._core.addresses import (
     checked_key,
     checked_result_url,
     is_loopback,
+    is_public,
+    must_be_public,
 )
 
 KEY = "nb_0123456789abcdefghijklmnopqrstuvwxyz012345678"
@@ -221,3 +223,65 @@ def test_key_and_base_url_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NEURALBOX_API_KEY", "")
     with pytest.raises(UsageError, match="No API key"):
         AsyncNeuralBox()
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("64:ff9b::5db8:d822", True),
+        ("::ffff:93.184.216.34", True),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.5", False),
+        ("127.0.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104 - the point
+        ("100.100.100.200", False),
+        ("169.254.169.254", False),
+        ("168.63.129.16", False),
+        ("192.0.0.192", False),
+        ("198.18.0.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00:ec2::254", False),
+        ("ff02::1", False),
+        ("::ffff:169.254.169.254", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("2002:a9fe:a9fe::1", False),
+        ("::127.0.0.1", False),
+        ("storage.neuralbox.top", False),
+        ("", False),
+    ],
+)
+def test_private_link_local_and_metadata_addresses_are_not_public(address: str, public: bool) -> None:  # noqa: FBT001
+    """Nor are those that wrap one, or that a cloud keeps for itself."""
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("https://anybody.test/x", True),
+        ("https://169.254.169.254/latest", True),
+        ("https://storage.neuralbox.top/x", False),
+        ("https://files.test/x", False),
+        ("https://neuralbox.top/x", False),
+    ],
+)
+def test_any_host_means_any_public_host(url: str, checked: bool) -> None:  # noqa: FBT001
+    """`file_hosts=["*"]` lets any host through to the check of its addresses; those that are named need none."""
+    hosts = ["files.test", "*"]
+    assert checked_result_url(url, base_url=DEFAULT_BASE_URL, file_hosts=hosts) == url
+    assert must_be_public(url, base_url=DEFAULT_BASE_URL, file_hosts=hosts) is checked
+
+
+@pytest.mark.parametrize("url", ["http://anybody.test/x", "ftp://anybody.test/x", "https://a@anybody.test/x", "/x"])
+def test_any_host_is_still_https(url: str) -> None:
+    """Nothing else than the host is opened."""
+    with pytest.raises(ResponseError):
+        checked_result_url(url, base_url=DEFAULT_BASE_URL, file_hosts=["*"])

@@ -11,7 +11,7 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from neuralbox_async import APIConnectionError, AsyncNeuralBox
-from neuralbox_async._edge.slots import SlotTransport
+from neuralbox_async._edge.slots import DIRECT, SlotTransport
 
 pytestmark = pytest.mark.anyio
 on_both_real_clocks = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -102,3 +102,22 @@ async def test_authorities_that_are_not_there_are_an_error(monkeypatch: pytest.M
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
     with pytest.raises(OSError, match="No such file"):
         await SlotTransport(1).handle_async_request(httpx.Request("GET", "https://127.0.0.1:9"))
+
+
+@on_both_real_clocks
+async def test_a_pinned_address_is_asked_for_the_host_s_own_certificate() -> None:
+    """The name in the handshake, against which the certificate is checked, is the host's and not the address."""
+    hello: list[bytes] = []
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            hello.append(await stream.receive())
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        origin = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        request = httpx.Request("GET", origin, extensions={"sni_hostname": "anybody.test", DIRECT: "anybody.test"})
+        with pytest.raises(httpx.TransportError):
+            await SlotTransport(1).handle_async_request(request)
+        tasks.cancel_scope.cancel()
+    assert b"anybody.test" in hello[0]
