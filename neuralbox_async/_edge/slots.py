@@ -60,7 +60,9 @@ class Slots:
         if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
             raise UsageError(f"max_connections must be a whole number of 1 or more, not {max_connections!r}.")
         self._size = max_connections
-        self._borrowed = http_client
+        self._borrowed = (
+            None if http_client is None else _WithoutCookies(transport=_Borrowed(http_client), timeout=None)
+        )
         self._own: HttpClient | None = None
         self._loop: EventLoopToken | None = None
         self._process = 0
@@ -167,6 +169,26 @@ class _Gates:
         """Leave."""
         self.second.release()
         self.first.release()
+
+
+class _Borrowed(httpx.AsyncBaseTransport):
+    """A caller's client as a way to the network: its pool, proxies, certificates and mounts, and nothing else of it.
+
+    Its hooks would be handed our key, and its auth, cookies and redirects are made for other requests than ours.
+    """
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request by the transport that the client would take. Raises RuntimeError if it is closed."""
+        if self._client.is_closed:
+            raise RuntimeError("http_client is closed; keep it open as long as the AsyncNeuralBox that uses it")
+        transport = self._client._transport_for_url(request.url)  # noqa: SLF001 - httpx has no public way without hooks
+        return await transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Leave the caller's client open."""
 
 
 @define

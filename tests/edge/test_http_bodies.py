@@ -128,18 +128,6 @@ async def test_a_coding_that_nobody_asked_for_is_an_error() -> None:
         await Sends(b"\x0b\x02\x80{}\x03", "br").client().get(7)
 
 
-async def test_a_hook_of_the_caller_may_read_the_body_first() -> None:
-    """What a hook has read is in memory already, and is used."""
-
-    async def read(response: httpx.Response) -> None:
-        await response.aread()
-
-    sends = Sends(gzip.compress(json.dumps(REPLY).encode()), "gzip")
-    own = httpx.AsyncClient(transport=sends, event_hooks={"response": [read]})
-    nb = AsyncNeuralBox("nb_test_key", base_url="https://api.test/v2", http_client=own)
-    assert (await nb.get(7)).id == 7
-
-
 @asynccontextmanager
 async def endless(head: bytes) -> AsyncIterator[tuple[str, list[int]]]:
     """Serve a head and then zeros for ever; give the base URL and how many bytes went out."""

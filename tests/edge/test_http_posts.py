@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from neuralbox_async import (
     AuthenticationError,
     BadRequestError,
     Event,
+    Generation,
     GenerationRequest,
     InsufficientTokensError,
     InternalServerError,
@@ -407,6 +409,50 @@ async def test_nothing_of_a_caller_s_client_replaces_or_receives_the_key() -> No
         assert request.headers["authorization"] == f"Bearer {KEY}"
         assert not {"x-spy", "cookie"} & set(request.headers)
     assert own.headers["authorization"] == "Bearer of-the-caller"
+
+
+async def test_hooks_of_a_caller_s_client_see_nothing_of_ours(tmp_path: Path) -> None:
+    """A hook would be handed the key, could replace it, and could send the POST again; it is not called."""
+    seen: list[object] = []
+
+    async def spy(found: object) -> None:
+        seen.append(found)
+
+    wire = Wire(answer(200, ACCEPTED), answer(200, ACCEPTED), httpx.Response(200, content=b"GIF8"))
+    own = httpx.AsyncClient(transport=wire, event_hooks={"request": [spy], "response": [spy]})
+    nb = AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own)
+    await nb.submit("gpt-5", "Hello")
+    await nb.get(7)
+    await nb.download(Generation(id=7, status="completed", url="https://api.test/7"), tmp_path)
+    assert (len(wire.requests), seen) == (3, [])
+
+
+async def test_cookies_of_an_answer_reach_no_jar() -> None:
+    """Neither ours nor a caller's client keeps a cookie of the service's."""
+    wire = Wire(answer(200, ACCEPTED, set_cookie="spy=1; Path=/"), answer(200, ACCEPTED))
+    own = httpx.AsyncClient(transport=wire)
+    nb = AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own)
+    for _ in range(2):
+        await nb.submit("gpt-5", "Hello")
+    assert not own.cookies
+    assert [request for request in wire.requests if "cookie" in request.headers] == []
+
+
+async def test_mounts_of_a_caller_s_client_serve() -> None:
+    """Its transports for some addresses, such as its proxies, are taken as it would take them."""
+    api, other = Wire(answer(200, ACCEPTED)), Wire()
+    own = httpx.AsyncClient(transport=other, mounts={"https://api.test": api})
+    await AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own).submit("gpt-5", "Hello")
+    assert (len(api.requests), len(other.requests)) == (1, 0)
+
+
+async def test_a_caller_s_closed_client_is_no_doubt() -> None:
+    """It is said at once, and nothing was sent."""
+    own = httpx.AsyncClient(transport=Wire())
+    await own.aclose()
+    with pytest.raises(APIConnectionError, match="http_client is closed") as caught:
+        await AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own).submit("gpt-5", "Hello")
+    assert caught.value.billed == "no"
 
 
 async def test_a_caller_s_client_is_never_closed() -> None:
