@@ -100,6 +100,10 @@ class Generation:
         """Whether the generation failed; failed generations cost no tokens."""
         return self.status == FAILED
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show a notebook the text that is here. As plain text: Markdown could make the browser fetch things."""
+        return {"text/plain": repr(self) if self.text is None else self.text}
+
 
 @frozen
 class GenerationRequest:

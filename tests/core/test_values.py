@@ -190,3 +190,11 @@ def test_only_two_words_are_final(status: str, done: bool, failed: bool) -> None
     """Completed and failed are final, whatever else means "not finished"."""
     generation = Generation(id=1, status=status)
     assert (generation.done, generation.failed) == (done, failed)
+
+
+def test_a_notebook_shows_the_text_that_is_here() -> None:
+    """IPython asks for a bundle of formats; what is shown is in memory already, and makes nothing fetch anything."""
+    shown = Generation(id=7, status="completed", text="# Hello ![x](https://spy.test/x.png)")
+    assert shown._repr_mimebundle_(include=None, exclude=None) == {"text/plain": shown.text}
+    clip = Generation(id=8, status="completed", url="https://storage.neuralbox.top/8.mp4")
+    assert clip._repr_mimebundle_() == {"text/plain": repr(clip)}
