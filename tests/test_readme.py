@@ -35,3 +35,13 @@ def test_example(example: str, tmp_path: Path) -> None:
 def test_there_are_examples() -> None:
     """The pattern finds the examples; a README without any would pass everything."""
     assert len(EXAMPLES) >= 6
+
+
+def test_the_page_on_security_names_tests_that_exist() -> None:
+    """Each rule's test can be found under the name that the page gives it."""
+    tests = README.parent / "tests"
+    page = (README.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`[^`]*?(test_\w+)`", page)) - {path.stem for path in tests.rglob("*.py")}
+    everything = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("*.py"))
+    assert len(names) > 20
+    assert [name for name in names if f"def {name}(" not in everything] == []
