@@ -39,8 +39,8 @@ def test_there_are_examples() -> None:
 
 def test_the_page_on_security_names_tests_that_exist() -> None:
     """Each rule's test can be found under the name that the page gives it."""
-    tests = README.parent / "tests"
-    page = (README.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    tests = ROOT / "tests"
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     names = set(re.findall(r"`[^`]*?(test_\w+)`", page)) - {path.stem for path in tests.rglob("*.py")}
     everything = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("*.py"))
     assert len(names) > 20

@@ -142,7 +142,7 @@ class Fetching:
         return Piece(self._at - len(data), data)
 
     async def _open(self) -> None:
-        client = await self._held.enter_async_context(self._http.slots.file_slot())
+        client = await self._held.enter_async_context(self._http.slots.slot(paid=False))
         url = self._url
         for _ in range(MOST_REDIRECTS + 1):
             response = await self._send(client, url)

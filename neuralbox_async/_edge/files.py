@@ -14,12 +14,13 @@ from typing import Any, Final
 import anyio
 from attrs import evolve, frozen
 
-from neuralbox_async._core import names
+from neuralbox_async._core import api, names
 from neuralbox_async._core.errors import APIConnectionError, NeuralBoxError, ResponseError, UsageError
 from neuralbox_async._core.models import Generation
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.fetch import Fetching
 from neuralbox_async._edge.http import Http
+from neuralbox_async._edge.once import timed_out
 from neuralbox_async._edge.parts import Part
 
 Progress = Callable[[int, int | None], object]
@@ -104,6 +105,20 @@ def _paid_for(generation: Generation) -> Iterator[None]:
     raise evolve(failure, billed="no" if generation.tokens_spent == 0 else "yes", generation_id=generation.id)
 
 
+@asynccontextmanager
+async def _lane(source: Source) -> AsyncIterator[None]:
+    """Wait in line before anything is opened: of thousands of downloads at once, few have a file and a connection."""
+    lane = source.http.slots.file_lane()
+    with anyio.CancelScope(deadline=source.deadline) as scope:
+        await lane.acquire()
+    if scope.cancelled_caught:
+        raise timed_out(api.download(source.generation.id))
+    try:
+        yield
+    finally:
+        lane.release()
+
+
 # --- on the disk -----------------------------------------------------------------------------------------------------
 
 
@@ -119,11 +134,15 @@ async def save(
         text = source.text()
         place = await clock.run_blocking(partial(_place, to, names.stem(key, generation.id)))
         unfinished = names.part_stem(source.http.base_url, generation.id, key)
-        async with _part(place, unfinished) as part:
-            if text is not None:
+        if text is not None:
+            async with _part(place, unfinished) as part:
                 return await clock.run_blocking(partial(_write_text, part, text, place))
-            async with aclosing(source.fetching(part.size, part.validator)) as fetching:
-                return await _write(fetching, part, place, progress)
+        async with (
+            _lane(source),
+            _part(place, unfinished) as part,
+            aclosing(source.fetching(part.size, part.validator)) as fetching,
+        ):
+            return await _write(fetching, part, place, progress)
 
 
 @asynccontextmanager
@@ -179,7 +198,7 @@ async def read(source: Source) -> bytes:
         if text is not None:
             return text
         data = bytearray()
-        async with aclosing(source.fetching()) as fetching:
+        async with _lane(source), aclosing(source.fetching()) as fetching:
             async for piece in fetching:
                 if piece.begins_anew:
                     data.clear()
@@ -200,7 +219,7 @@ async def streamed(source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
         async with aclosing(bodies.once(text)) as whole:
             yield whole
         return
-    async with aclosing(source.fetching()) as fetching:
+    async with _lane(source), aclosing(source.fetching()) as fetching:
         yield _Given(source.generation, fetching)
 
 

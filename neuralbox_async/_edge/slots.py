@@ -60,15 +60,14 @@ class Slots:
         if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
             raise UsageError(f"max_connections must be a whole number of 1 or more, not {max_connections!r}.")
         self._size = max_connections
-        self._borrowed = (
-            None if http_client is None else _WithoutCookies(transport=_Borrowed(http_client), timeout=None)
-        )
+        self._borrowed = None if http_client is None else PlainClient(_Borrowed(http_client))
         self._own: HttpClient | None = None
         self._loop: EventLoopToken | None = None
         self._process = 0
         self._closed = False
         self._gate = anyio.Semaphore(0)  # real ones are made in the event loop
-        self._paid_gate = self._files_gate = _Gates(first=self._gate, second=self._gate)
+        self._paid_gate = _Gates(first=self._gate, second=self._gate)
+        self._files = self._gate
 
     def gate(self, *, paid: bool) -> Gate:
         """Return the gate to wait at for leave to send one request: first come, first served.
@@ -89,26 +88,23 @@ class Slots:
         return self._own
 
     @asynccontextmanager
-    async def file_slot(self) -> AsyncIterator[HttpClient]:
-        """Wait in line for leave to fetch one result file; give the client to fetch it with. Raises as `gate`."""
-        self._check_open()
-        self._check_loop()
-        async with self._through(self._files_gate) as client:
-            yield client
-
-    @asynccontextmanager
-    async def paid_slot(self) -> AsyncIterator[HttpClient]:
-        """Wait in line for leave to submit; give the client to send with, for as long as the answer takes to come."""
-        async with self._through(self.gate(paid=True)) as client:
-            yield client
-
-    @asynccontextmanager
-    async def _through(self, gate: Gate) -> AsyncIterator[HttpClient]:
+    async def slot(self, *, paid: bool) -> AsyncIterator[HttpClient]:
+        """Wait at the gate; give the client to send with, for as long as the answer takes to come. Raises as `gate`."""
+        gate = self.gate(paid=paid)
         await gate.acquire()
         try:
             yield self.client()
         finally:
             gate.release()
+
+    def file_lane(self) -> Gate:
+        """Return the gate for whole downloads, with their waits and what they hold open; each body takes a slot too.
+
+        Raises as `gate`.
+        """
+        self._check_open()
+        self._check_loop()
+        return self._files
 
     async def aclose(self) -> None:
         """Close our connections; closing twice is harmless. Raises ClientClosedError in another event loop."""
@@ -126,8 +122,7 @@ class Slots:
             self._gate = anyio.Semaphore(self._size, fast_acquire=True)
             submissions = anyio.Semaphore(max(1, self._size // 2), fast_acquire=True)
             self._paid_gate = _Gates(first=submissions, second=self._gate)
-            files = anyio.Semaphore(max(1, self._size // 4), fast_acquire=True)
-            self._files_gate = _Gates(first=files, second=self._gate)
+            self._files = anyio.Semaphore(max(1, self._size // 4), fast_acquire=True)
         elif self._process != os.getpid():
             raise ClientClosedError(
                 "This AsyncNeuralBox was in use before this process was forked, and its connections are the parent's; "

@@ -81,7 +81,7 @@ async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenS
     with anyio.CancelScope(deadline=deadline) as scope:
         await http.wait_for_window(call.operation, paid=True, deadline=deadline)
         async with AsyncExitStack() as held:
-            client = await held.enter_async_context(http.slots.paid_slot())
+            client = await held.enter_async_context(http.slots.slot(paid=True))
             opening = _Opening(http, Parser(http.key.hidden_in))
             held.push_async_callback(opening.aclose)
             scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task

@@ -473,8 +473,17 @@ async def test_a_stream_may_be_left_at_any_point(server: Server) -> None:
         assert await nb.read(server.result(), timeout=20) == FILE
 
 
+async def test_waiting_for_a_place_ends_with_the_deadline(server: Server, tmp_path: Path) -> None:
+    """A download behind another one that hangs gives up in time, and nothing of it was opened."""
+    async with server.client(max_connections=1) as nb, nb.iter_bytes(server.result()):
+        with pytest.raises(APITimeoutError) as caught:
+            await nb.download(server.result(id=8), tmp_path, timeout=0.2)
+    assert (caught.value.generation_id, caught.value.billed) == (8, "yes")
+    assert names(tmp_path) == []
+
+
 async def test_downloads_leave_room_for_looks(server: Server, tmp_path: Path) -> None:
-    """They take a quarter of the places: twenty that hang do not keep a look waiting."""
+    """They take a quarter of the places: twenty that hang keep no look waiting, and hold few files open."""
     go_on = threading.Event()
     server.at = lambda _: go_on.wait(20)
     try:
@@ -482,6 +491,7 @@ async def test_downloads_leave_room_for_looks(server: Server, tmp_path: Path) ->
             for number in range(20):
                 tasks.start_soon(partial(nb.download, server.result(id=number), tmp_path))
             await until(lambda: bool(server.asked))
+            assert len([name for name in names(tmp_path) if name.endswith(".part")]) == 1
             server.asked.clear()
             server.content, content = b'{"id": 7, "status": "pending"}', server.content
             server.at = int
