@@ -56,7 +56,7 @@ class Server(ThreadingHTTPServer):
         """Return a completed generation whose file is here."""
         return Generation(**{"id": 7, "status": "completed", "url": f"{self.origin}/7", **fields})
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hang up."""
 
 
@@ -64,11 +64,11 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    server: Server
 
     def do_GET(self) -> None:
         """Send the file, or the rest of it."""
         server, headers = self.server, self.headers
+        assert isinstance(server, Server)
         server.asked.append(headers.get("Range", ""))
         start = 0
         if server.ranges and headers.get("If-Range") == server.etag and "Range" in headers:
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[at : min(at + 50_000, cut)])
         self.close_connection = cut < len(body) or not server.announced
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 
 
