@@ -14,7 +14,14 @@ from types import TracebackType
 import anyio
 import pytest
 
-from neuralbox_async import AsyncNeuralBox, Event, Generation, GenerationRequest, NeuralBoxError
+from neuralbox_async import (
+    AsyncNeuralBox,
+    Event,
+    Generation,
+    GenerationRequest,
+    NeuralBoxError,
+    OutcomeUnknownError,
+)
 from neuralbox_async.sandbox import Sandbox, faults
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +43,7 @@ FAULTS: dict[str, Callable[[], faults.Fault]] = {
     "html as a reply": lambda: faults.html(200),
     "empty": faults.empty,
     "garbled": faults.garbled,
+    "hang in body": faults.hang_in_body,
     **{f"{status}": partial(faults.status, status) for status in (400, 401, 402, 403, 404, 422, 500, 503)},
     "echo": lambda: faults.status(500, body={"error": f"Bearer {KEY}", "message": KEY, "details": {KEY: [KEY]}}),
     "echo in a reply": lambda: faults.status(200, body={"id": KEY, "status": KEY, "result_text": KEY, "error": KEY}),
@@ -49,6 +57,7 @@ def test_every_fault_is_driven() -> None:
     """A fault that the sandbox learns has to get its line here."""
     made = {name for name, each in inspect.getmembers(faults, inspect.isfunction) if each.__module__ == faults.__name__}
     driven = {"refuse", "unreachable", "cut", "lost", "hang", "cut_in_body", "duplicate", "delay", "rate_limited"}
+    driven |= {"hang_in_body"}
     assert {name for name in made if not name.startswith("_")} == driven | {"html", "empty", "garbled", "status"}
 
 
@@ -83,8 +92,14 @@ async def calls(nb: AsyncNeuralBox, folder: Path) -> AsyncIterator[Awaitable[obj
             async for _ in pieces:
                 pass
 
+    async def write() -> None:
+        async with nb.stream("gpt-5", "Hello") as pieces:
+            async for _ in pieces:
+                pass
+
     async def run() -> None:
-        async with nb.generate_many([GenerationRequest("gpt-5", "Hello")], timeout=5) as outcomes:
+        requests = [GenerationRequest("gpt-5", "Hello")]
+        async with nb.generate_many(requests, timeout=5, settle=0, ledger=folder / "run.db") as outcomes:
             async for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -103,6 +118,16 @@ async def calls(nb: AsyncNeuralBox, folder: Path) -> AsyncIterator[Awaitable[obj
     yield nb.read(clip)
     yield stream()
     yield run()
+    yield write()
+    yield nb.transcribe(b"sound")
+    yield nb.models()
+    yield nb.price("gpt-5")
+    yield nb.me()
+    yield nb.settings()
+    yield nb.create_key("a name")
+    yield nb.reconcile(
+        OutcomeUnknownError(request=GenerationRequest("gpt-5", "Hello"), sent_at=1.0), settle=0, timeout=5
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
