@@ -10,6 +10,7 @@ start, so that it hits the opening of the ledger and the reading of the history 
 """
 
 import argparse
+import logging
 import random
 import sys
 import time
@@ -186,6 +187,7 @@ def table(tallies: Sequence[Tally]) -> str:
 
 async def main(arguments: argparse.Namespace) -> int:
     """Prove both policies at the same time and print what happened."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of answers to processes that are dead
     tallies = [Tally("by default", resubmit_absent=False), Tally("--resubmit-absent", resubmit_absent=True)]
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
     print(f"{arguments.kills} kills over {arguments.jobs} jobs, answers after {arguments.seconds} s, --seed {seed}")
