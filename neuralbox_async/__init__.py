@@ -8,7 +8,6 @@ async with AsyncNeuralBox() as nb:                                   # the key i
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from neuralbox_async._bulk import Outcome
 from neuralbox_async._client import AsyncNeuralBox
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Secret, Settings, Stats, Usage
 from neuralbox_async._core.budget import Budget
@@ -44,6 +43,7 @@ from neuralbox_async._core.rows import Row as LedgerRow
 from neuralbox_async._core.rows import Summary as LedgerSummary
 
 if TYPE_CHECKING:
+    from neuralbox_async._bulk import Outcome
     from neuralbox_async._core.params import ImageParams, MusicParams, SpeechParams, TextParams, VideoParams
     from neuralbox_async._edge.ledger import Ledger
     from neuralbox_async._stream import TextStream
@@ -53,6 +53,7 @@ _LATER = {
     "ImageParams": "neuralbox_async._core.params",
     "Ledger": "neuralbox_async._edge.ledger",
     "MusicParams": "neuralbox_async._core.params",
+    "Outcome": "neuralbox_async._bulk",
     "SpeechParams": "neuralbox_async._core.params",
     "TextParams": "neuralbox_async._core.params",
     "TextStream": "neuralbox_async._stream",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, 
 import anyio
 from attrs import evolve
 
-from neuralbox_async._bulk import Outcome, Requests, run
-from neuralbox_async._core import api, rows
+from neuralbox_async._core import api
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.claims import Intent
@@ -33,16 +32,16 @@ from neuralbox_async._edge.fetch import MOST_BYTES
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
-from neuralbox_async._fan_out import Results
 from neuralbox_async._history import Filters, History
-from neuralbox_async._life import Wishes
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others, no_owners
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
 if TYPE_CHECKING:  # loaded when they are used
+    from neuralbox_async._bulk import Outcome, Requests
     from neuralbox_async._edge.upload import Audio
+    from neuralbox_async._fan_out import Results
     from neuralbox_async._stream import TextStream
 
 T = TypeVar("T")
@@ -305,7 +304,7 @@ class AsyncNeuralBox:
 
     def generate_many(
         self,
-        requests: Requests,
+        requests: "Requests",
         *,
         max_concurrency: int = 100,
         ledger: str | os.PathLike[str] | None = None,
@@ -314,7 +313,7 @@ class AsyncNeuralBox:
         resubmit_absent: bool = False,
         download_to: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
-    ) -> AbstractAsyncContextManager[Results[Outcome]]:
+    ) -> "AbstractAsyncContextManager[Results[Outcome]]":
         """Run many generations at once; an async context manager that gives an async iterator of outcomes.
 
         Outcomes come as they finish. One bad item never raises: its outcome has `error` set. Requests are pulled only
@@ -347,6 +346,9 @@ class AsyncNeuralBox:
             LedgerError: the ledger is in use, foreign, damaged or of another account; or, from the iterator, it cannot
                 be written any more.
         """
+        from neuralbox_async._bulk import run  # noqa: PLC0415
+        from neuralbox_async._life import ABSENT_IS_PLANNED, ABSENT_STAYS, Wishes  # noqa: PLC0415
+
         if not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = checked_count("max_concurrency", max_concurrency, least=1)
@@ -357,7 +359,7 @@ class AsyncNeuralBox:
             seconds=seconds,
             folder=folder,
             settle=None if settle is None else checked_wait("settle", settle),
-            absent=rows.PLANNED if resubmit_absent else rows.IN_DOUBT,
+            absent=ABSENT_IS_PLANNED if resubmit_absent else ABSENT_STAYS,
         )
         steps = evolve(self._steps, budgets=[*self._steps.budgets, *checked_budgets(budget)])
         return run(requests, steps=steps, wishes=wishes, ledger=None if ledger is None else Path(ledger), limit=limit)
@@ -490,8 +492,8 @@ class AsyncNeuralBox:
 
     @property
     def rate_limit(self) -> RateLimit:
-        """What the last answer said of the plan's windows."""
-        return self._http.rate.last
+        """What the last answer said of the plan's windows, what is `left` now, and how looks are stretched."""
+        return self._http.rate.limits()
 
     # --- the client itself -------------------------------------------------------------------------------------------
 

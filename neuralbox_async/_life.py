@@ -38,6 +38,11 @@ if TYPE_CHECKING:  # SQLite is loaded by those who run many
 OWN_REFUSALS: Final = frozenset({400, 404, 413, 414, 415, 422, 431})
 
 
+# The state of an item whose POST has led to nothing.
+ABSENT_IS_PLANNED: Final = rows.PLANNED
+ABSENT_STAYS: Final = rows.IN_DOUBT
+
+
 @frozen(kw_only=True)
 class Wishes:
     """What the items of a run are to come to.

@@ -17,6 +17,7 @@ from attrs import Factory, evolve, field, frozen
 from neuralbox_async._core import api
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError, RateLimitError
 from neuralbox_async._core.events import Looked
+from neuralbox_async._core.idle import DEAR
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
@@ -29,9 +30,6 @@ LAST_LOOK_SECONDS: Final = 1.0
 UNSEEN_SECONDS: Final = 60.0
 # How long a page of the history may take before everybody looks by themselves.
 PAGE_SECONDS: Final = 10.0
-# From this price on, in seconds of waiting, a request is too dear to complete an entry of the history that has the
-# result and its cost.
-DEAR: Final = 1.0
 # A sleep too short to move the clock would be slept again for ever.
 SHORTEST_SLEEP: Final = 0.001
 
@@ -90,6 +88,7 @@ class Looks:
     @contextmanager
     def waiting(self, watch: Watch) -> Iterator[None]:
         """Count one more waiter for a watch; when the last one goes, nobody looks at it any more."""
+        self.http.rate.pending += not watch.waiters
         watch.waiters += 1
         job = watch.job
         try:
@@ -98,6 +97,7 @@ class Looks:
         finally:
             watch.waiters -= 1
             if not watch.waiters:
+                self.http.rate.pending -= 1
                 self.pages.leave(watch)
 
     def seconds_until_look(self, watch: Watch) -> float:
@@ -105,12 +105,18 @@ class Looks:
         job, now, last = watch.job, clock.now(), watch.last
         if job is None or watch.listed is not None:
             return 0.0
-        age = now - job.accepted_at
+        age, closed = now - job.accepted_at, self.http.rate.seconds_until_open(paid=False, now=now)
         if self.poll_interval is not None:
-            return max(0.0, last + self.poll_interval - age)
-        return self.pacing.seconds_until_look(
-            job.model, job.params, age=age, last=last, look_price=self.look_price, hint=watch.hint, now=now
+            return max(closed, last + self.poll_interval - age)
+        price = self.price()
+        seconds = self.pacing.seconds_until_look(
+            job.model, job.params, age=age, last=last, look_price=price, hint=watch.hint, now=now
         )
+        return max(closed, seconds)
+
+    def price(self) -> float:
+        """Return what a look costs now, in seconds of waiting: the more, the scarcer requests are."""
+        return self.http.rate.look_price(self.look_price, now=clock.now())
 
     def next_page(self, watch: Watch, own: float) -> tuple[float, int]:
         """Answer in how many seconds this watch's waiter is to look at which page of the history; infinite if at none.
@@ -119,7 +125,9 @@ class Looks:
         """
         if self.poll_interval is not None:
             return math.inf, 0
-        return self.pages.next_look(watch, self.look_price, own=own, now=clock.now())
+        now = clock.now()
+        seconds, page = self.pages.next_look(watch, self.price(), own=own, now=now)
+        return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), page
 
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
@@ -181,7 +189,7 @@ class Looks:
         if entry.failed:
             return entry.error is not None
         has_result = entry.url is not None or entry.text is not None
-        return self.look_price >= DEAR and has_result and entry.tokens_spent is not None
+        return self.price() >= DEAR and has_result and entry.tokens_spent is not None
 
     def _take(self, watch: Watch, latest: Generation) -> None:
         job = watch.job or self.jobs.of(latest)

@@ -67,7 +67,7 @@ class Pages:
             return math.inf, 0
         if own <= 0:
             page = self._page_of(watch)
-            several = worth_sharing(self._laws(self._groups().get(page, []), now), now)
+            several = worth_sharing(self._laws(self._groups().get(page, []), now), price, now)
             return (0.0 if several else math.inf), page
         if self._line.first() is not watch:
             self._add(watch, now)
@@ -97,7 +97,7 @@ class Pages:
         for page, group in self._groups().items():
             laws = self._laws(group, now)
             at = max(now, due_together(laws, price, latest=latest), self._looked_at(group[0]) + self.pacing.floor)
-            if at < best.at and worth_sharing(laws, at):
+            if at < best.at and worth_sharing(laws, price, at):
                 best = _Due(at, page, price)
         return best
 

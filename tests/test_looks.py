@@ -18,6 +18,8 @@ from neuralbox_async import (
     GenerationTimeoutError,
     Looked,
     Pacing,
+    Rate,
+    RateLimitError,
     UsageError,
 )
 from neuralbox_async._watches import MOST_REMEMBERED, Jobs
@@ -594,3 +596,82 @@ async def test_the_next_look_after_a_404_keeps_what_was_hinted() -> None:
             await nb.generate("clip", "A flower")
             ages.append(anyio.current_time() - began)
     assert max(ages) < 66
+
+
+# --- scarce requests ------------------------------------------------------------------------------------------------
+
+
+async def backlog(sandbox: Sandbox, hours: float, **options: Any) -> int:
+    """Let a run of more clips than the plan allows go on for so long; return how many were finished."""
+    finished = 0
+    requests = (GenerationRequest("clip", f"A flower {number}") for number in range(100_000))
+    async with (
+        sandbox.client(timeout=100_000, observe=bool, **options) as nb,
+        nb.generate_many(requests, max_concurrency=100) as outcomes,
+    ):
+        with anyio.move_on_after(hours * 3_600 - 1):
+            async for outcome in outcomes:
+                assert outcome.error is None
+                finished += 1
+    return finished
+
+
+@pytest.mark.parametrize(("lag", "jobs"), [(math.inf, 45), (0.0, 80)], ids=["single looks", "with the history"])
+async def test_a_backlog_makes_the_most_of_a_plan(lag: float, jobs: int) -> None:
+    """Of 100 requests an hour nearly none is wasted, and none is refused."""
+    sandbox = Sandbox(balance=100_000, models=clip_of(60), history_lag=lag)
+    assert await backlog(sandbox, 2) >= 2 * jobs
+    assert sandbox.requests.answered(429) == 0
+
+
+async def test_where_looks_do_not_count_every_request_submits() -> None:
+    """Once a look has shown that it is free, submissions need not give way."""
+    sandbox = Sandbox(balance=100_000, models=clip_of(60), count_gets=False)
+    assert await backlog(sandbox, 2) >= 190
+    assert sandbox.requests.answered(429) == 0
+
+
+async def test_no_herd_sets_off_when_the_window_opens() -> None:
+    """A thousand that wait for the window do not meet it with a thousand POSTs."""
+    sandbox = Sandbox(balance=100_000)
+    ended: list[str] = []
+    async with sandbox.client(timeout=4_000, max_connections=1_000) as nb:
+
+        async def submit() -> None:
+            try:
+                ended.append((await nb.submit("kling-v2.1", "A flower")).status)
+            except RateLimitError:
+                ended.append("too late")
+
+        for _ in range(100):
+            await nb.balance()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(1_000):
+                tasks.start_soon(submit)
+    assert sandbox.requests.answered(429) == 0
+    assert 40 <= ended.count("pending") <= 100
+    assert len(ended) == 1_000
+
+
+async def test_two_clients_of_one_account_share_what_is_left() -> None:
+    """With one Rate, two runs at once are refused nothing and still make the most of the plan."""
+    sandbox, rate = Sandbox(balance=100_000, models=clip_of(60)), Rate()
+    finished: list[int] = []
+
+    async def one() -> None:
+        finished.append(await backlog(sandbox, 2, rate=rate))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        tasks.start_soon(one)
+    assert sandbox.requests.answered(429) == 0
+    assert sum(finished) >= 120
+
+
+async def test_the_plan_is_shown() -> None:
+    """`rate_limit` has what is left and how looks are stretched; nothing is, where there is plenty."""
+    async with Sandbox().client() as nb:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        assert (nb.rate_limit.left, nb.rate_limit.stretch) == (99, 1.0)
+        await nb.wait(clip)
+        assert nb.rate_limit.left == nb.rate_limit.remaining_hour

@@ -11,7 +11,11 @@ from typing import Final
 
 from attrs import field, frozen
 
-# A look whose answers do not mostly come from one job is worth sharing; the other one's own look is cheaper.
+# From this price on, in seconds of waiting, a request is too dear to complete an entry of the history that has the
+# result and its cost.
+DEAR: Final = 1.0
+# Below that price a shared look does not spare the job's own last one. So it is worth its request only where no job has
+# more than this share in the sum.
 MOST_OF_ONE: Final = 0.5
 STEPS: Final = 20
 CLOSE_ENOUGH: Final = 0.005
@@ -85,8 +89,10 @@ def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
     return at
 
 
-def worth_sharing(laws: Sequence[Law], now: float) -> bool:
-    """Say whether a look at all these jobs answers several of them, rather than one and the others in passing."""
+def worth_sharing(laws: Sequence[Law], price: float, now: float) -> bool:
+    """Say whether one look at all these jobs is better than a look at the one that is due soonest."""
+    if price >= DEAR:
+        return len(laws) > 1
     parts = [law.idle(now)[0] for law in laws]
     return len(parts) > 1 and max(parts) <= MOST_OF_ONE * sum(parts)
 

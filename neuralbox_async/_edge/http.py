@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
 import httpx
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from neuralbox_async._core import api, retry
 from neuralbox_async._core.api import Answer, Call
@@ -24,13 +24,14 @@ from neuralbox_async._core.errors import (
     NeuralBoxError,
     RateLimitError,
 )
-from neuralbox_async._core.events import Event, Looked, Paused, Requested, Retrying
+from neuralbox_async._core.events import Event, Looked, Requested, Retrying
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.log import Observer, hears_each_request, tell
 from neuralbox_async._edge.once import NO_TRAIL, Once, Trail, Witness, timed_out
 from neuralbox_async._edge.slots import Slots
+from neuralbox_async._edge.turns import Turn, Turns
 
 T = TypeVar("T")
 Exchange = Callable[[Call[Any], httpx.AsyncClient, Witness], Awaitable[Answer | NeuralBoxError]]
@@ -88,6 +89,7 @@ class Http:
         file_hosts: Hosts besides the service's own from which results may be fetched.
         observe: Who hears of each event.
         max_retries: How often a POST that certainly cost nothing is repeated.
+        turns: Where calls that pay wait for the plan's window, shared by all views of a client.
     """
 
     base_url: str
@@ -99,6 +101,7 @@ class Http:
     file_hosts: frozenset[str]
     observe: Observer
     max_retries: int
+    turns: Turns = field(default=Factory(lambda self: Turns(self.rate), takes_self=True))
 
     @cached_property
     def free_headers(self) -> httpx.Headers:
@@ -144,19 +147,17 @@ class Http:
                     await self.wait_for_window(
                         call.operation, paid=paid, deadline=deadline, generation_id=call.generation_id
                     )
-                    gate = self.slots.gate(paid=paid)
-                    await gate.acquire()  # nothing of the request is there yet: many may wait here
+                    self.rate.begin(paid=paid, now=clock.now())
                     try:
-                        return await self._once(
-                            call,
-                            self.slots.client(),
-                            scope,
-                            timeout=timeout,
-                            trail=trail,
-                            exchange=exchange or self.whole,
-                        )
+                        gate = self.slots.gate(paid=paid)
+                        await gate.acquire()  # nothing of the request is there yet: many may wait here
+                        try:
+                            way = exchange or self.whole
+                            return await self._once(call, scope, timeout=timeout, trail=trail, exchange=way)
+                        finally:
+                            gate.release()
                     finally:
-                        gate.release()
+                        self.rate.end(paid=paid)
                 raise timed_out(call)
             except NeuralBoxError as error:
                 failure = error
@@ -169,18 +170,8 @@ class Http:
         self, operation: str, *, paid: bool, deadline: float, generation_id: Id | None = None
     ) -> None:
         """Wait until the plan's window lets a call through; raise RateLimitError if that is not before the deadline."""
-        while seconds := self.rate.seconds_until_open(paid=paid, now=clock.now()):
-            if clock.now() + seconds >= deadline:
-                raise RateLimitError(
-                    f"{operation}: the plan's window opens in {seconds:.0f} s, later than the timeout allows; "
-                    "try again then, or pass a longer timeout.",
-                    retryable=True,
-                    retry_after=seconds,
-                    generation_id=generation_id,
-                    status_code=429,
-                )
-            self.tell(Paused(operation=operation, seconds=seconds))
-            await clock.sleep(seconds)
+        turn = Turn(operation=operation, paid=paid, deadline=deadline, generation_id=generation_id, tell=self.tell)
+        await self.turns.wait(turn)
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
@@ -201,13 +192,13 @@ class Http:
     async def _once(
         self,
         call: Call[T],
-        client: httpx.AsyncClient,
         scope: anyio.CancelScope,
         *,
         timeout: float,
         trail: Trail,
         exchange: Exchange,
     ) -> T:
+        client = self.slots.client()
         if call.repeatable:
             body = _NO_BODY if call.body is None else Witness(call.body)
             return self._settle(call, await self._exchange(call, client, body, FREE_TIMEOUTS))
@@ -251,9 +242,9 @@ class Http:
                 content = await bodies.read(response)
             finally:
                 await response.aclose()
-            came: Answer | NeuralBoxError = self.answer(response.status_code, response.headers, content)
+            came: Answer | NeuralBoxError = self.answer(call, response.status_code, response.headers, content)
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
-            came = self.answer(error.response.status_code, error.response.headers, b"")
+            came = self.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self.no_answer(call, error)
         status = came.status if isinstance(came, Answer) else None
@@ -272,10 +263,10 @@ class Http:
             headers.update({"Content-Type": "application/json", "Content-Length": str(len(call.body)), **call.headers})
         return httpx.Request(call.method, url, headers=headers, stream=body, extensions={"timeout": timeouts})
 
-    def answer(self, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+    def answer(self, call: Call[Any], status: int, headers: httpx.Headers, body: bytes) -> Answer:
         """Return an answer without the key, should the service echo it, and note what it says of the plan's windows."""
         hidden = {name: self.key.hidden_in_text(value) for name, value in headers.items()}
-        self.rate.note(hidden, now=clock.now(), wall=clock.wall())
+        self.rate.note(hidden, now=clock.now(), wall=clock.wall(), paid=call.request is not None)
         if status != 429:
             self.rate.passed()
         return Answer(status=status, headers=hidden, body=self.key.hidden_in(body))

@@ -85,7 +85,11 @@ async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenS
             opening = _Opening(http, Parser(http.key.hidden_in))
             held.push_async_callback(opening.aclose)
             scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
-            generation = await http.send_once(call, client, opening.exchange, deadline=deadline)
+            http.rate.begin(paid=True, now=clock.now())
+            try:
+                generation = await http.send_once(call, client, opening.exchange, deadline=deadline)
+            finally:
+                http.rate.end(paid=True)
             return OpenStream(generation, opening, held.pop_all())
     raise timed_out(call)
 
@@ -110,7 +114,7 @@ class _Opening:
             self._response, self._parts = response, response.aiter_bytes()
             came: Answer | NeuralBoxError = await self._first(call, response)
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
-            came = self._http.answer(error.response.status_code, error.response.headers, b"")
+            came = self._http.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self._http.no_answer(call, error)
         status = came.status if isinstance(came, Answer) else None
@@ -121,13 +125,13 @@ class _Opening:
         status, headers = response.status_code, response.headers
         if not response.is_success or "json" in headers.get("content-type", ""):
             most = MOST_OF_A_REPLY if response.is_success else MOST_OF_AN_ERROR
-            return self._http.answer(status, headers, await self._whole(most))
+            return self._http.answer(call, status, headers, await self._whole(most))
         early: list[StreamEvent] = []  # pieces of text that came before the id they belong to
         while (event := await self.event()) is not None:
             match event:
                 case Started(reply=reply) | Ended(reply=reply) if replies.is_id(reply.get("id")):
                     self._ready.extendleft(reversed([*early, *([event] if isinstance(event, Ended) else [])]))
-                    return self._http.answer(status, headers, json.dumps({"status": PENDING, **reply}).encode())
+                    return self._http.answer(call, status, headers, json.dumps({"status": PENDING, **reply}).encode())
                 case Failed(reason=reason):
                     return GenerationFailedError(f"{call.operation}: {reason}. Change the prompt or the model.")
                 case Unreadable(what=what):
@@ -136,7 +140,7 @@ class _Opening:
                     early.append(event)
         if self._broken is not None:
             return self._http.no_answer(call, self._broken)
-        return self._http.answer(status, headers, b"")
+        return self._http.answer(call, status, headers, b"")
 
     async def _whole(self, most: int) -> bytes:
         body = bytearray()

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from neuralbox_async import Pacing
-from neuralbox_async._core.idle import Law, due_together, worth_sharing
+from neuralbox_async._core.idle import DEAR, Law, due_together, worth_sharing
 
 ENDS = [40.0, 50.0, 60.0, 70.0, 90.0]
 
@@ -79,9 +79,10 @@ def test_more_jobs_are_due_sooner() -> None:
     ids=["one", "two alike", "one and one that was just looked at", "two and one that was just looked at"],
 )
 def test_a_look_is_worth_sharing_where_no_job_dominates(lasts: list[float], jobs: str) -> None:
-    """One job's idle time is at most half of the sum."""
+    """One job's idle time is at most half of the sum; where requests are dear, two jobs are enough."""
     laws = [law_of(ENDS, last=last) for last in lasts]
-    assert worth_sharing(laws, 55.0) is (jobs == "several")
+    assert worth_sharing(laws, 0.35, 55.0) is (jobs == "several")
+    assert worth_sharing(laws, DEAR, 55.0) is (len(lasts) > 1)
 
 
 @pytest.mark.parametrize("hint", [None, 9.0])

@@ -1,11 +1,13 @@
 """The plan's windows: the service's headers and 429s turned into seconds to wait."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neuralbox_async import Rate, RateLimit
-from neuralbox_async._core.limits import DEFAULT_PAUSE
+from neuralbox_async import Rate, RateLimit, UsageError
+from neuralbox_async._core.limits import DEFAULT_PAUSE, GIVES_WAY_SECONDS, stretch
+from neuralbox_async._core.windows import TRIED
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 NOON = 1_772_971_200.0
@@ -148,3 +150,139 @@ def test_the_time_that_nothing_could_be_asked_adds_up() -> None:
     rate.pause(30, now=NOW + 1_000)
     seen = [rate.seconds_closed(now=NOW + after) for after in (1_000, 1_010, 1_030, 2_000)]
     assert seen == pytest.approx([200, 210, 230, 230])
+
+
+# --- looks before submissions ---------------------------------------------------------------------------------------
+
+
+def sending(rate: Rate, *, paid: int = 0, free: int = 0) -> Rate:
+    """Let so many requests be under way."""
+    for kind, count in ((True, paid), (False, free)):
+        for _ in range(count):
+            rate.begin(paid=kind, now=NOW)
+    return rate
+
+
+@pytest.mark.parametrize(
+    ("left", "pending", "submitting", "wait"),
+    [(100, 0, 0, 0), (52, 50, 0, 0), (51, 50, 0, 1), (54, 40, 6, 0), (53, 40, 6, 1), (1, 0, 0, 0)],
+)
+def test_a_submission_leaves_a_look_for_each_pending_one(left: int, pending: int, submitting: int, wait: int) -> None:
+    """It goes while left ≥ pending + 2, those under way counted on both sides, or else asks again soon."""
+    rate = sending(noted(headers(limit_hour=100, remaining_hour=left, reset_hour=NOON + 600)), paid=submitting)
+    rate.pending = pending
+    assert waits(rate) == (wait * GIVES_WAY_SECONDS, 0.0)
+
+
+def test_requests_under_way_count_until_they_are_answered() -> None:
+    """A hundred at once do not all see the same last request left."""
+    rate = sending(noted(headers(limit_hour=100, remaining_hour=10, reset_hour=NOON + 600)), paid=4, free=3)
+    assert rate.left(NOW) == 3
+    rate.end(paid=True)
+    rate.end(paid=False)
+    assert rate.left(NOW) == 5
+
+
+def test_of_answers_that_overtake_each_other_the_lowest_holds() -> None:
+    """Within a window what is left only sinks."""
+    told = [headers(limit_hour=100, remaining_hour=each, reset_hour=NOON + 600) for each in (90, 85, 88)]
+    assert noted(*told).left(NOW) == 85
+
+
+def test_a_plan_that_changes_is_believed() -> None:
+    """With another limit, more may be left than before in the same window."""
+    before = headers(limit_hour=100, remaining_hour=3, reset_hour=NOON + 600)
+    assert noted(before, headers(limit_hour=1_000, remaining_hour=903, reset_hour=NOON + 600)).left(NOW) == 903
+
+
+def test_a_clock_aligned_window_is_full_again_at_its_reset() -> None:
+    """No answer is needed to know that it has opened."""
+    rate = noted(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 600))
+    assert [rate.left(NOW + after) for after in (0, 599, 600)] == [0, 0, 100]
+
+
+def test_after_a_sliding_window_s_reset_one_is_tried() -> None:
+    """Where the reset moves on with each answer, a full window cannot be counted on."""
+    told = [headers(limit_hour=100, remaining_hour=each, reset_hour=NOON + 600 + each) for each in (0, 30)]
+    assert noted(*told).left(NOW + 700) == TRIED
+
+
+def test_what_was_said_of_a_day_holds_for_an_hour() -> None:
+    """There is no Reset-Day: a day with one request left is tried again after an hour."""
+    rate = noted(headers(limit_day=1000, remaining_day=1))
+    rate.pending = 1
+    assert waits(rate)[0] == GIVES_WAY_SECONDS
+    rate.pending = 0
+    assert [rate.left(NOW + after) for after in (0, 3_600)] == [1, TRIED]
+
+
+@pytest.mark.parametrize(("after", "looks"), [(86, 300.0), (87, 0.0)], ids=["count", "do not count"])
+def test_whether_looks_count_is_learned(after: int, looks: float) -> None:
+    """A look with nothing else under way shows it; from then on looks wait for a used-up window too, or never."""
+    rate = noted(headers(limit_hour=100, remaining_hour=87, reset_hour=NOON + 300))
+    rate.begin(paid=False, now=NOW)
+    rate.note(headers(limit_hour=100, remaining_hour=after, reset_hour=NOON + 300), now=NOW, wall=NOON, paid=False)
+    rate.end(paid=False)
+    rate.note(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 300), now=NOW, wall=NOON)
+    assert waits(rate) == (300, looks)
+
+
+def test_a_look_among_others_teaches_nothing() -> None:
+    """What else was under way may have counted."""
+    rate = sending(noted(headers(limit_hour=100, remaining_hour=87, reset_hour=NOON + 300)), paid=1, free=1)
+    rate.note(headers(limit_hour=100, remaining_hour=86, reset_hour=NOON + 300), now=NOW, wall=NOON, paid=False)
+    rate.end(paid=False)
+    rate.end(paid=True)
+    rate.note(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 300), now=NOW, wall=NOON)
+    assert waits(rate) == (300, 0)
+
+
+# --- a plan that the caller knows -----------------------------------------------------------------------------------
+
+
+def test_a_plan_of_the_caller_s_holds_until_the_service_speaks() -> None:
+    """Ten an hour: the eleventh waits until the first is an hour old."""
+    rate = Rate(per_hour=10)
+    for second in range(10):
+        rate.begin(paid=True, now=NOW + second)
+        rate.end(paid=True)
+    assert waits(rate, NOW + 60) == (3_540, 0)
+    assert waits(rate, NOW + 3_600)[0] == 0
+    rate.note(headers(limit_hour=100, remaining_hour=90, reset_hour=NOON + 600), now=NOW + 3_601, wall=NOON)
+    assert rate.left(NOW + 3_601) == 90
+
+
+@pytest.mark.parametrize("plan", [{"per_hour": 0}, {"per_day": 1.5}, {"per_hour": True}])
+def test_a_plan_must_make_sense(plan: dict[str, Any]) -> None:
+    """Nonsense is refused when it is said."""
+    with pytest.raises(UsageError, match="whole number of requests"):
+        Rate(**plan)
+
+
+# --- dearer looks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "spare", "factor"), [(10, 100, 1), (100, 100, 1), (200, 100, 4), (30, 0, 900)])
+def test_looks_become_dearer_where_more_are_wanted(wanted: float, spare: float, factor: float) -> None:
+    """K times the spare requests wanted: k² times the price."""
+    assert stretch(wanted, spare) == factor
+
+
+def test_few_looks_are_not_stretched() -> None:
+    """A job or two among ninety requests cost what they always cost, and without windows looks never get dearer."""
+    rate = noted(headers(limit_hour=100, remaining_hour=90, reset_hour=NOON + 600))
+    rate.pending = 2
+    assert rate.look_price(0.35, now=NOW) == 0.35
+    assert (rate.limits().left, rate.limits().stretch) == (90, 1.0)
+    unlimited = Rate()
+    unlimited.pending = 1_000
+    assert unlimited.look_price(0.35, now=NOW) == 0.35
+    assert unlimited.limits().left is None
+
+
+def test_a_backlog_stretches_looks() -> None:
+    """Fifty that wait for their turn, and fifty pending with as many requests left: looks are rare."""
+    rate = noted(headers(limit_hour=100, remaining_hour=52, reset_hour=NOON + 600))
+    rate.pending, rate.lined_up = 50, 50
+    assert rate.look_price(0.35, now=NOW) > 1_000
+    assert rate.limits().stretch > 1_000
