@@ -126,6 +126,7 @@ class Looks:
         if self.poll_interval is not None:
             return math.inf, 0
         now = clock.now()
+        own = own if own > SHORTEST_SLEEP else 0.0
         seconds, page = self.pages.next_look(watch, self.price(), own=own, now=now)
         return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), page
 
@@ -160,7 +161,7 @@ class Looks:
             for each in group:
                 each.looking = False
             self.pages.leave(*heard)
-            for each in {*group, *heard}:
+            for each in dict.fromkeys([*group, *heard]):
                 each.wake()
 
     def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:

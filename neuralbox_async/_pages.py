@@ -17,7 +17,7 @@ from neuralbox_async._core.models import HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._watches import Jobs, Line, Watch
 
-FIRST_REST: Final = 60.0
+FIRST_REST: Final = 20.0
 LONGEST_REST: Final = 900.0
 # What newcomers may add to the idle time of a page that is not due yet, as a share of the price, before it is thought
 # over again.
@@ -121,11 +121,12 @@ class Pages:
         """
         positions = {each.id: place for place, each in enumerate(page.items, (number - 1) * MOST_ON_A_PAGE)}
         shown = [each for each in group if each.generation_id in positions]
+        if not shown and not others:
+            self.rest(now=now)
+            return
         if shown:
             self._rest = FIRST_REST
             self._learn_shift(shown, positions)
-        elif not others:
-            self.rest(now=now)
         for each in group:
             each.missed = 0 if each.generation_id in positions else each.missed + 1
             each.unlisted = each.missed > 1 or (each.missed > 0 and self._page_of(each) == number)

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -622,6 +623,15 @@ async def test_a_backlog_makes_the_most_of_a_plan(lag: float, jobs: int) -> None
     sandbox = Sandbox(balance=100_000, models=clip_of(60), history_lag=lag)
     assert await backlog(sandbox, 2) >= 2 * jobs
     assert sandbox.requests.answered(429) == 0
+
+
+async def test_a_scarce_request_is_not_spent_on_one_where_it_could_answer_many() -> None:
+    """Whoever wakes at the same instant as others that are due looks at their page, not at one."""
+    chance = random.Random(1)
+    clip = Model(slug="clip", kind="video", tokens=(1, 1), seconds=(48, 75), draw=lambda _: chance.gauss(60, 8))
+    sandbox = Sandbox(balance=100_000, models={"clip": clip})
+    assert await backlog(sandbox, 2) >= 170
+    assert sandbox.requests.looks <= 5
 
 
 async def test_where_looks_do_not_count_every_request_submits() -> None:
