@@ -107,6 +107,13 @@ def picture(session: nox.Session) -> None:
     session.run("python", "docs/picture.py")
 
 
+@nox.session
+def curves(session: nox.Session) -> None:
+    """Draw the picture of waiting that the README shows, measured anew."""
+    session.install("-c", PEERS, ".[aiohttp]", *group("bench"))
+    session.run("python", "-m", "benchmarks.curves")
+
+
 @nox.session(python=PYTHONS[0])
 def constraints(session: nox.Session) -> None:
     """Renew all files of pins: the newest versions, the lowest of what pyproject.toml names directly, the peers'."""

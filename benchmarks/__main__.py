@@ -19,7 +19,19 @@ from attrs import asdict
 
 from benchmarks.rows import Row, table
 
-GROUPS = ["http", "load", "connections", "peers", "files", "fan-out", "pending", "ledger", "virtual-time", "imports"]
+GROUPS = [
+    "http",
+    "load",
+    "connections",
+    "peers",
+    "files",
+    "fan-out",
+    "pending",
+    "ledger",
+    "virtual-time",
+    "imports",
+    "pacing",
+]
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results")
 SHOWN_VERSIONS = ["httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "openai", "anthropic", "replicate"]

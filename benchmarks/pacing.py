@@ -1,27 +1,24 @@
-"""How few looks does waiting take, and how long do results lie there? `python -m benchmarks.pacing` tells.
+"""How few looks does waiting take, and how long do results lie there? `nox -s bench -- pacing` tells.
 
-Single looks at one job after another (and at many begun together), through the public client, on the sandbox and in
-virtual time, with fixed seeds. Units: looks a job; seconds a result lay there until it was seen ("delay"); and J =
-look_price · looks + delay, in seconds a job. The plain alternative is the documentation's loop, which looks at 0, 5,
-10 … s; J* is what the exact optimum takes for the very same jobs, with their law known (`benchmarks/optimum.py`).
-Jobs are lognormal with the documented ranges as 10 to 90 %, unless a row says otherwise. In brackets: the spread, from
-the best model or law to the worst.
+Single looks at one job after another here, many at once and plans with few requests in `plans`: through the public
+client, on the sandbox and in virtual time, with fixed seeds. Units: looks a job; seconds a result lay there until it
+was seen ("delay"); and J = look_price · looks + delay, in seconds a job. The plain alternative is the documentation's
+loop, which looks at 0, 5, 10 … s; J* is what the exact optimum takes for the very same jobs, with their law known
+(`benchmarks/optimum.py`). Jobs are lognormal with the documented ranges as 10 to 90 %, unless a row says otherwise. The
+spread shown is from the best model or law to the worst.
 """
 
-import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from importlib.metadata import version
 from typing import Final
 
-from attrs import frozen
-
-from benchmarks import laws
+from benchmarks import laws, plans
 from benchmarks.laws import DOCUMENTED, End, Law, documented
+from benchmarks.rows import Row, at_most
 from benchmarks.waiting import Story, Waited, begun_together, cost, loop_of, run, sandbox_of
 from neuralbox_async import GenerationTimeoutError, Pacing
 
@@ -31,48 +28,27 @@ WORKERS: Final = 2
 Pair = tuple[list[Waited], list[Waited]]
 
 
-@frozen
-class Row:
-    """One line of the table: which figure, on what, the goal, what was measured, and whether it is reached."""
-
-    number: str
-    on: str
-    goal: str
-    measured: str
-    ok: bool
-
-    def __str__(self) -> str:
-        return f"{self.number:3} {self.on:46} {self.goal:34} {self.measured:44} {'ok' if self.ok else 'MISSED'}"
-
-
 def main() -> None:
-    """Measure and print the table."""
-    began = time.perf_counter()
-    print(f"Python {platform.python_version()}, neuralbox-async {version_of('neuralbox-async')}, ", end="")
-    print(f"httpx {version_of('httpx')}, anyio {version_of('anyio')}, {platform.machine()}")
-    print(Row("#", "on", "goal", "measured", ok=True))
+    """Measure, and print each row as it is there."""
     with ProcessPoolExecutor(WORKERS) as pool:
-        for row in rows(pool):
-            print(row, flush=True)
-    print(f"{time.perf_counter() - began:.0f} s")
+        for row in measured(pool):
+            print(row.number, row.work, row.goal, row.measured, {True: "yes", False: "NO", None: ""}[row.ok], sep=" | ")
 
 
-def version_of(package: str) -> str:
-    """Return the installed version, or where it runs from."""
-    try:
-        return version(package)
-    except ImportError:
-        return "(work tree)"
+def rows() -> list[Row]:
+    """Measure all."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        return list(measured(pool))
 
 
-def rows(pool: ProcessPoolExecutor) -> Iterable[Row]:
+def measured(pool: ProcessPoolExecutor) -> Iterator[Row]:
     """Measure row by row."""
     usual = pairs(pool, learned_stories(LOOK_PRICE, seeds=2), skip=LEARNED)
-    yield against_the_loop("1", [ours for ours, _ in usual], LOOK_PRICE, (0.42, 1.05, 0.65))
+    yield against_the_loop("W1", [ours for ours, _ in usual], LOOK_PRICE, (0.42, 1.05, 0.65))
     for price, goals in ((0.25, (0.50, 0.90)), (1.0, (0.26, 1.75))):
         waited = [pair[0] for pair in pairs(pool, learned_stories(price, seeds=1), skip=LEARNED)]
-        yield against_the_loop("2", waited, price, goals)
-    yield optimum_row("3", "documented ranges, jobs 51-400", usual, 1.05)
+        yield against_the_loop("W2", waited, price, goals)
+    yield optimum_row("W3", "documented ranges, jobs 51-400", usual, 1.05)
     for law, goal in (
         (laws.gamma, 1.10),
         (laws.heavy_tail, 1.10),
@@ -82,7 +58,7 @@ def rows(pool: ProcessPoolExecutor) -> Iterable[Row]:
     ):
         name = f"{law.__name__.replace('_', ' ')}, jobs 51-400"
         yield against_the_optimum(
-            "3", name, pool, [story(("kling-v2.1", [(400, law)]), seed) for seed in range(5)], goal
+            "W3", name, pool, [story(("kling-v2.1", [(400, law)]), seed) for seed in range(5)], goal
         )
     for times, goal in ((1.0, 1.30), (0.4, 2.5), (2.0, 2.5)):
         yield from fresh_starts(pool, times, goal)
@@ -92,7 +68,8 @@ def rows(pool: ProcessPoolExecutor) -> Iterable[Row]:
             for model in DOCUMENTED
             for seed in (1, 2, 3, 4)
         ]
-        yield against_the_optimum("5", f"durations step x{times}, next 200 jobs", pool, stepping, 1.12, skip=100)
+        yield against_the_optimum("W5", f"durations step x{times}, next 200 jobs", pool, stepping, 1.12, skip=100)
+    yield from plans.rows(pool)
     yield cost_of_a_decision()
     yield together(pool)
     yield never_ends()
@@ -136,11 +113,12 @@ def against_the_loop(number: str, waited: Sequence[Sequence[Waited]], look_price
     found = shares([each for one in waited for each in one])[: len(goals)]
     looks = [shares(one)[0] for one in waited]
     return Row(
-        number,
-        f"documented ranges, jobs 51-400, look_price {look_price}",
-        " ".join(f"{name} ≤ {goal:.2f}x" for name, goal in zip(("looks", "delay", "J"), goals, strict=False)),
-        f"{' '.join(f'{share:.3f}x' for share in found)} (looks {min(looks):.2f}-{max(looks):.2f}x)",
-        all(share <= goal for share, goal in zip(found, goals, strict=True)),
+        number=number,
+        work=f"documented ranges, jobs 51-400, look_price {look_price}",
+        goal=" ".join(f"{name} ≤ {goal:.2f}x" for name, goal in zip(("looks", "delay", "J"), goals, strict=False)),
+        measured=" ".join(f"{share:.3f}x" for share in found),
+        ok=all(share <= goal for share, goal in zip(found, goals, strict=True)),
+        detail=f"looks {min(looks):.2f}-{max(looks):.2f}x",
     )
 
 
@@ -166,8 +144,10 @@ def optimum_row(number: str, on: str, found: Sequence[Pair], goal: float) -> Row
     ratios = [cost(ours, LOOK_PRICE) / cost(best, LOOK_PRICE) for ours, best in found]
     ours, best = ([each for pair in found for each in pair[side]] for side in (0, 1))
     mean = statistics.fmean(ratios)
-    measured = f"{mean:.3f} ({min(ratios):.2f}-{max(ratios):.2f}; J {cost(ours, LOOK_PRICE):.2f} s, "
-    return Row(number, on, f"J/J* ≤ {goal:.2f}", f"{measured}J* {cost(best, LOOK_PRICE):.2f} s)", mean <= goal)
+    detail = f"{min(ratios):.2f}-{max(ratios):.2f}; J {cost(ours, LOOK_PRICE):.2f} s, J* {cost(best, LOOK_PRICE):.2f} s"
+    return Row(
+        number=number, work=on, goal=f"J/J* ≤ {goal:.2f}", measured=f"{mean:.3f}", ok=mean <= goal, detail=detail
+    )
 
 
 def fresh_starts(pool: ProcessPoolExecutor, times: float, goal: float) -> Iterable[Row]:
@@ -179,7 +159,7 @@ def fresh_starts(pool: ProcessPoolExecutor, times: float, goal: float) -> Iterab
             fresh = [story((model, [(last, documented(model, times=times))]), seed) for seed in range(starts)]
             taken = pairs(pool, fresh, skip=first)
             found.append(([one for ours, _ in taken for one in ours], [one for _, best in taken for one in best]))
-        yield optimum_row("4", f"{name}, {what}", found, limit)
+        yield optimum_row("W4", f"{name}, {what}", found, limit)
 
 
 def cost_of_a_decision() -> Row:
@@ -197,8 +177,8 @@ def cost_of_a_decision() -> Row:
             taken.append((time.perf_counter() - began) / decisions * 1e6)
     ordered = sorted(taken)
     median = statistics.median(ordered)
-    measured = f"{median:.0f} µs ({ordered[len(ordered) // 10]:.0f}-{ordered[-len(ordered) // 10]:.0f}, with learning)"
-    return Row("11", "one decision, 50 durations known", "≤ 50 µs", measured, median <= 50)
+    detail = f"{ordered[len(ordered) // 10]:.0f}-{ordered[-len(ordered) // 10]:.0f} µs, with learning"
+    return at_most("W11", "one decision, 50 durations known", 50, median, unit=" µs", detail=detail)
 
 
 def together(pool: ProcessPoolExecutor) -> Row:
@@ -206,8 +186,11 @@ def together(pool: ProcessPoolExecutor) -> Row:
     found = list(pool.map(_together, DOCUMENTED))
     share = sum(ours for ours, _ in found) / sum(loop for _, loop in found)
     shares = sorted(ours / loop for ours, loop in found)
-    measured = f"{share:.3f}x ({shares[0]:.2f}-{shares[-1]:.2f}x)"
-    return Row("+", "1,000 jobs of a model begun together, cold", "looks ≤ 0.62x", measured, share <= 0.62)
+    work, spread = (
+        "1,000 jobs of a model begun together, cold: looks",
+        f"{shares[0]:.2f}-{shares[-1]:.2f}x, pages counted",
+    )
+    return at_most("W+", work, 0.62, share, unit="x", detail=spread)
 
 
 def _together(model: str) -> tuple[int, int]:
@@ -219,8 +202,9 @@ def never_ends() -> Row:
     """Wait 900 s for a job that never ends."""
     looks, told = run(_never_ends)
     share = looks / (900 / 5 + 1)
-    measured = f"{share:.2f}x, {'GenerationTimeoutError with the id' if told else 'no error with the id'}"
-    return Row("+", "a job that never ends, 900 s", "looks ≤ 0.40x, then TimeoutError", measured, share <= 0.4 and told)
+    found = f"{share:.2f}x, {'GenerationTimeoutError with the id' if told else 'no error with the id'}"
+    goal = "looks ≤ 0.40x, then TimeoutError"
+    return Row(number="W+", work="a job that never ends, 900 s", goal=goal, measured=found, ok=share <= 0.4 and told)
 
 
 async def _never_ends() -> tuple[int, bool]:
@@ -239,9 +223,8 @@ def hinted(pool: ProcessPoolExecutor) -> Row:
     told = [Story(model=model, laws=((100, documented(model)),), seed=1, family="b") for model in DOCUMENTED]
     waited = [each for pair in pairs(pool, told, skip=10) for each in pair[0]]
     looks, delay = looks_of(waited), delay_of(waited)
-    return Row(
-        "+", "replies with a true eta_seconds, jobs 11-100", "-", f"{looks:.2f} looks, {delay:.2f} s late", ok=True
-    )
+    work, found = "replies with a true eta_seconds, jobs 11-100", f"{looks:.2f} looks, {delay:.2f} s"
+    return Row(number="W+", work=work, goal="", measured=found, ok=None)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ async def begun_together(model: str, law: Law, count: int) -> list[int]:
     ):
         async for outcome in outcomes:
             assert outcome.error is None  # noqa: S101 - as above
-    return [sandbox.requests.looks, sum(each.looks for each in loop_of([end.seconds for end in ends]))]
+    looks = sandbox.requests.looks + sandbox.requests.of("GET", "/user/history")
+    return [looks, sum(each.looks for each in loop_of([end.seconds for end in ends]))]
 
 
 def _by_schedule(ages: Sequence[float], end: End) -> Waited:

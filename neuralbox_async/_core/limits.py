@@ -23,7 +23,7 @@ LONGEST_PAUSE: Final = 86_400.0
 DAY: Final = 86_400.0
 # How often a submission that gives way to looks asks again: results come in without any sign to it.
 GIVES_WAY_SECONDS: Final = 1.0
-# How many looks a job takes where requests are plenty (`python -m benchmarks.pacing`).
+# How many looks a job takes where requests are plenty (`nox -s bench -- pacing`).
 LOOKS_WANTED: Final = 3
 
 

@@ -9,7 +9,7 @@ were seen to make, as long as these errors spread less than the durations that a
 followed closely, and useless ones are soon ignored.
 
 References on optimal inspection schedules: Barlow & Proschan 1963, Keller 1974, Munford & Shahani 1972. What the rule
-costs above the optimum: `python -m benchmarks.pacing`.
+costs above the optimum: `nox -s bench -- pacing`.
 """
 
 import math
