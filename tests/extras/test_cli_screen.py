@@ -6,7 +6,15 @@ import anyio
 import pytest
 from rich.console import Console
 
-from neuralbox_async import APIConnectionError, Event, GenerationFailedError, Paused, RateLimitError, Retrying
+from neuralbox_async import (
+    APIConnectionError,
+    Event,
+    GenerationFailedError,
+    Paused,
+    RateLimit,
+    RateLimitError,
+    Retrying,
+)
 from neuralbox_async.extras.cli.exits import Tally
 from neuralbox_async.extras.cli.screen import Notes, Screen, kind_of, printable
 from neuralbox_async.sandbox import VirtualTimeLoop
@@ -48,6 +56,22 @@ def test_kind(model: str, kind: str) -> None:
 def test_printable() -> None:
     """What the service says cannot command the terminal."""
     assert printable("a\x1b[2Jb\nc") == "a\N{REPLACEMENT CHARACTER}[2Jb\nc"
+
+
+@pytest.mark.anyio
+async def test_a_closed_window_comes_with_a_finishing_time() -> None:
+    """Whoever waits for a plan's window learns how long the rest takes; without a plan nothing is made up."""
+    file = io.StringIO()
+    with Screen(Console(file=file, width=200)) as screen:
+        for _ in range(80):
+            screen.begun("kling-v2.1")
+        screen.hear(Paused(operation="generate", seconds=600.0))
+        screen.limits = lambda: RateLimit(limit_hour=100, left=0)
+        screen.hear(Paused(operation="generate", seconds=1_800.0))
+    assert file.getvalue().splitlines() == [
+        "waiting 600 s for the plan's window",
+        "waiting 1800 s for the plan's window; at 100 requests an hour the 80 under way take about 1.5 h yet",
+    ]
 
 
 @pytest.mark.anyio

@@ -79,6 +79,7 @@ class BulkRun:
     async def run(self) -> int:
         """Run all lines and return the exit code."""
         async with self._options.service.client(self._hear) as nb:
+            self.screen.limits = lambda: nb.rate_limit
             many = self._many(nb)  # raises for what cannot work, before anything is sent
             before = await balance_before(nb)
             many = many if self._kept is None else self._kept.remembering(self._options, before, many)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,8 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from neuralbox_async import Event, Paused, RateLimitError, Retrying
+from neuralbox_async import Event, Paused, RateLimit, RateLimitError, Requested, Retrying
 from neuralbox_async.extras.cli.exits import Tally
+from neuralbox_async.extras.cli.finish import in_words, seconds_to_finish
 from neuralbox_async.extras.cli.wording import in_our_words
 from neuralbox_async.sandbox import CATALOGUE
 
@@ -101,14 +102,17 @@ class Notes:
 class Screen:
     """What a person sees on stderr while a command works; use it as a context manager inside the event loop.
 
-    `totals` is how many items of each kind there will be; without it a bar is as long as what has begun.
+    `totals` is how many items of each kind there will be; without it a bar is as long as what has begun. `limits`, once
+    there is a client, says what is left of the plan; without it no finishing time is told.
     """
 
     def __init__(self, console: Console, totals: Mapping[str, int] | None = None) -> None:
         self.console = console
         self.tally = Tally()
         self.bars = make_bars(console)
+        self.limits: Callable[[], RateLimit] = RateLimit
         self._events = Notes()
+        self._asked = 0
         self._fixed = totals is not None
         self._begun = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -145,8 +149,18 @@ class Screen:
     def hear(self, event: Event) -> None:
         """Show an event of the client, if it means waiting."""
         note = self._events.of(event, asyncio.get_running_loop().time())
+        if isinstance(event, Requested):
+            self._asked += 1
         if note is not None:
-            self.say(note, style="yellow")
+            self.say(note + (self._to_finish(event.seconds) if isinstance(event, Paused) else ""), style="yellow")
+
+    def _to_finish(self, until_open: float) -> str:
+        items, settled = self._begun - self.tally.settled, self.tally.settled
+        limit = self.limits()
+        seconds = seconds_to_finish(limit, items=items, settled=settled, asked=self._asked, until_open=until_open)
+        if seconds is None or items < 1:
+            return ""
+        return f"; at {limit.limit_hour:,} requests an hour the {items:,} under way take about {in_words(seconds)} yet"
 
     def begun(self, model: str) -> None:
         """Count an item that is under way from now on."""
