@@ -101,5 +101,5 @@ class Tally:
         parts += [f"{self.in_doubt:,} in doubt"] if self.in_doubt else []
         parts += [f"{self.interrupted:,} interrupted"] if self.interrupted else []
         parts += [f"{self.bad_lines:,} lines not usable"] if self.bad_lines else []
-        parts += [f"{self.tokens:,} tokens"]
-        return ", ".join(parts) + (f" ({self.earlier:,} of these before this run)" if self.earlier else "")
+        earlier = f" ({self.earlier:,} of these before this run)" if self.earlier else ""
+        return f"{', '.join(parts)}{earlier}, {self.tokens:,} tokens"

@@ -1,16 +1,25 @@
 """The commands of a bulk run, from its first line of input to its last item in doubt: what may be asked of each."""
 
+import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from attrs import evolve
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from rich.console import Console
 
+from neuralbox_async import UsageError
 from neuralbox_async.extras.cli import bulk as bulk_run
+from neuralbox_async.extras.cli import export as exporting
+from neuralbox_async.extras.cli import settle as settling
+from neuralbox_async.extras.cli.exits import DONE
 from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, Params, PollInterval, Service, Timeout, read_params
+from neuralbox_async.extras.cli.page import draw_status
 from neuralbox_async.extras.cli.prompts import Defaults
+from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.settings import BulkOptions, recalled, with_ledger
+from neuralbox_async.extras.cli.status import as_record, read_status
 
 
 def _no_option(_type: type, file: str) -> None:
@@ -139,7 +148,80 @@ def resume(
     return bulk_run.resume(options)
 
 
-COMMANDS: Final[tuple[Callable[..., int], ...]] = (bulk, resume)
+def status(ledger: LedgerPath, /, *, as_json: AsJson = False) -> int:
+    """Show how a run stands, while it runs or after it was killed.
+
+        neuralbox status results/run.db
+
+    Counts items by state, and tells the tokens spent, the time left, what is
+    in doubt, and what lies at the service only and expires there. Asks the
+    service nothing.
+    """
+    found = read_status(ledger)
+    if as_json:
+        sys.stdout.write(record_as_json(as_record(found)) + "\n")
+    else:
+        draw_status(Console(), found)
+    return DONE
+
+
+def retry_failed(ledger: LedgerPath, /) -> int:
+    """Plan everything that failed anew; `resume` then sends it again.
+
+        neuralbox retry-failed results/run.db && neuralbox resume results/run.db
+
+    That costs what it costs: failed generations were not charged.
+    """
+    return settling.retry_failed(ledger)
+
+
+def resolve(
+    ledger: LedgerPath,
+    key: Annotated[str | None, Parameter(name="KEY", help="The item; without it, those in doubt are listed.")] = None,
+    /,
+    *,
+    adopt: Annotated[str | None, Parameter(help="It became the generation of this id.")] = None,
+    resubmit: Annotated[bool, Parameter(negative="", show_default=False, help="Send it again.")] = False,
+    drop: Annotated[bool, Parameter(negative="", show_default=False, help="Give it up.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Settle an item that stayed in doubt, by what you have found in your account's history.
+
+        neuralbox resolve results/run.db
+        neuralbox resolve results/run.db clip-7 --adopt 18502
+
+    An item that failed or was dropped can be resubmitted as well.
+    """
+    decision = settling.decision(adopt=adopt, resubmit=resubmit, drop=drop)
+    if key is None and decision is None:
+        return settling.list_doubts(ledger, as_records=as_json)
+    if key is None or decision is None:
+        raise UsageError("resolve wants the KEY of an item, and one of --adopt ID, --resubmit and --drop.")
+    return settling.settle(ledger, key, decision)
+
+
+def export(
+    ledger: LedgerPath,
+    /,
+    *,
+    form: Annotated[
+        Literal["jsonl", "csv"] | None,
+        Parameter(name="--format", help="How to write it. Default: by the suffix of --out, else jsonl."),
+    ] = None,
+    out: Annotated[str | None, Parameter(help="The file to write; else stdout.")] = None,
+) -> int:
+    """Write every item of a run as it stands, once, with your own columns.
+
+        neuralbox export results/run.db --out results.csv
+
+    The fields are those of outcomes.jsonl, and state: planned, sending,
+    in_doubt, accepted, completed, failed, saved or dropped.
+    """
+    named = "csv" if out is not None and out.lower().endswith(".csv") else "jsonl"
+    return exporting.export(ledger, exporting.WRITERS[form or named], out)
+
+
+COMMANDS: Final[tuple[Callable[..., int], ...]] = (bulk, resume, status, retry_failed, resolve, export)
 
 
 def add_to(app: App) -> None:

@@ -51,9 +51,13 @@ def carry_out(work: Work) -> int:
     finally:
         final = work.last_words(code)
     if code == NOBODY_READS:
-        # Whatever is still buffered would raise once more when Python flushes stdout on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
     return final
+
+
+def drop_stdout() -> None:
+    """Let nobody have what is still buffered: it would raise once more when Python flushes stdout on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _until_signal(work: Work) -> int:

@@ -1,0 +1,87 @@
+"""`neuralbox export`: one record for each item of a ledger, as it stands, with the input's own columns beside ours."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from attrs import evolve
+
+from neuralbox_async import Ledger, LedgerRow, UsageError
+from neuralbox_async.extras.cli.exits import DONE, NOBODY_READS
+from neuralbox_async.extras.cli.report import Record, as_json, line_record, problem_of, request_record, result_record
+from neuralbox_async.extras.cli.signals import drop_stdout
+
+_NESTED: Final = "input."
+
+
+def export(path: str, write: "Writer", out: str | None) -> int:
+    """Write every item of a ledger, and return the exit code."""
+    try:
+        with Ledger(path) as ledger, _opened(out) as file:
+            write(file, lambda: map(as_record, ledger.rows()))
+            file.flush()
+    except BrokenPipeError:
+        drop_stdout()
+        return NOBODY_READS
+    return DONE
+
+
+Writer = Callable[[TextIO, Callable[[], Iterator[Record]]], None]
+
+
+def as_record(row: LedgerRow) -> Record:
+    """Describe an item as outcomes.jsonl does, with its state."""
+    problem = None if row.error is None else problem_of(row.error, row.generation)
+    result = {"state": row.state, **result_record(row.generation, problem, row.path)}
+    record = line_record(row.request.tag, request_record(evolve(row.request, key=row.key)), result)
+    return record if record["index"] is not None else {**record, "index": row.index}
+
+
+def write_jsonl(file: TextIO, records: Callable[[], Iterator[Record]]) -> None:
+    """Write a line of JSON for each."""
+    file.writelines(f"{as_json(record)}\n" for record in records())
+
+
+def write_csv(file: TextIO, records: Callable[[], Iterator[Record]]) -> None:
+    """Write a table; its columns are all that any of them has, so they are read twice."""
+    columns: dict[str, None] = {}
+    for record in records():
+        columns.update(dict.fromkeys(_flat(record)))
+    table = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(map(_flat, records()))
+
+
+WRITERS: Final[Mapping[str, Writer]] = {"jsonl": write_jsonl, "csv": write_csv}
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    """Return a record as cells: an error as its message, other objects as JSON."""
+    inputs = record.get("input", {})
+    flat = {name: value for name, value in record.items() if name != "input"}
+    flat["error"] = record["error"] and record["error"]["message"]
+    flat |= {f"{_NESTED}{name}": value for name, value in inputs.items()}
+    return {name: _cell(value) for name, value in flat.items()}
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value
+
+
+@contextmanager
+def _opened(out: str | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    # Excel takes a file for UTF-8 only with this mark; what reads JSON does not expect it.
+    encoding = "utf-8-sig" if out.lower().endswith(".csv") else "utf-8"
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(out).open("w", encoding=encoding, errors="backslashreplace", newline=""))
+        except OSError as error:
+            raise UsageError(f"--out {out} cannot be written: {error.strerror}.") from error
+        yield file
