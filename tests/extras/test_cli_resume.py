@@ -151,6 +151,18 @@ def test_empty_account(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     assert [each["key"] for each in outcomes(tmp_path)] == ["0", "1", "2", "3"]
 
 
+def test_budget(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """What might cost more than is left stops the run, over all runs together; a larger budget goes on."""
+    file = write(tmp_path, *[{**TEXT, "key": f"{number}"} for number in range(9)])
+    ledger = tmp_path / "out" / "run.db"
+    stopped = cli.run("bulk", file, "--out", tmp_path / "out", "--max-concurrency", 1, "--budget", 5)
+    assert stopped.code == 4
+    assert "stopped: gpt-5 may cost 2 tokens, and of the budget of 5 there are 1 left" in stopped.err
+    assert "resume with a larger --budget. No line after 3 was read." in stopped.err
+    assert (cli.run("resume", ledger).code, service.requests.posts) == (4, 2)
+    assert (cli.run("resume", ledger, "--budget", 18).code, service.requests.posts) == (0, 9)
+
+
 def test_the_bill_adds_up_over_all_runs(cli: Any, service: Sandbox, tmp_path: Path, until: Until) -> None:
     """What was done while nobody looked is counted too; what somebody else has spent is told."""
     process = cli.start("bulk", write(tmp_path, *CLIPS), "--out", tmp_path / "out")

@@ -11,7 +11,16 @@ from contextlib import AbstractAsyncContextManager
 from attrs import evolve
 from rich.console import Console
 
-from neuralbox_async import AsyncNeuralBox, Balance, Event, Generation, GenerationRequest, Outcome, UsageError
+from neuralbox_async import (
+    AsyncNeuralBox,
+    Balance,
+    BudgetExceededError,
+    Event,
+    Generation,
+    GenerationRequest,
+    Outcome,
+    UsageError,
+)
 from neuralbox_async.extras.cli.books import balance_after, balance_before, compared
 from neuralbox_async.extras.cli.exits import FAILED, REFUSALS, USAGE
 from neuralbox_async.extras.cli.kept import Kept, Outcomes, in_doubt, what_is_left
@@ -102,6 +111,7 @@ class BulkRun:
             self._requests(),
             max_concurrency=options.max_concurrency,
             ledger=options.ledger,
+            budget=options.budget,
             settle=options.settle,
             resubmit_absent=options.resubmit_absent,
             download_to=_folder(options),
@@ -113,6 +123,8 @@ class BulkRun:
     async def _requests(self) -> AsyncIterator[GenerationRequest]:
         options = self._options
         async for line in read_prompts(self._source.lines(), self._source.name, options.defaults):
+            if self.screen.tally.stopped_by is not None:  # by the budget: what is under way comes out
+                return
             self._last_line = line.number
             if line.request is None:
                 self._report_bad(line)
@@ -137,6 +149,8 @@ class BulkRun:
         request, generation, error = outcome.request, outcome.generation, outcome.error
         problem = None if error is None else problem_of(error, generation, self._options.out)
         record = self._record(request, outcome.key, result_record(generation, problem, outcome.path))
+        if isinstance(error, BudgetExceededError):
+            self.screen.tally.stopped_by = error
         if id(request) not in self._pulled:  # what an earlier input has begun
             self.screen.begun(request.model)
         self._pulled.discard(id(request))

@@ -30,7 +30,8 @@ TABLE: Final = """\
     1    some failed, or some lines of the input cannot be used
     2    usage: an argument or a file that cannot work; nothing was sent
     3    in doubt: a request was sent, its answer is lost, it may be charged
-    4    stopped: key refused (401), no tokens (402), plan too small (403)
+    4    stopped: key refused (401), no tokens (402), plan too small (403),
+         or the --budget is used up
     130  stopped by Ctrl-C (SIGINT); 143 by SIGTERM
     141  stopped because nobody reads stdout any more"""
 

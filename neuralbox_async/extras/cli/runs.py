@@ -42,6 +42,14 @@ Settle = Annotated[
         "Default: as long as its model may take, and 30."
     ),
 ]
+Tokens = Annotated[
+    int | None,
+    Parameter(
+        name="--budget",
+        validator=Number(gte=0),
+        help="Most tokens that the run may spend in all: it stops before a line that might cost more than is left.",
+    ),
+]
 RESUBMIT: Final = (
     "Send again what was not booked by the history. Should that show it later still, it is paid twice; by default it "
     "stays in doubt."
@@ -65,6 +73,7 @@ def bulk(
     timeout: Timeout = None,
     settle: Settle = None,
     resubmit_absent: Annotated[bool, Parameter(negative="", show_default=False, help=RESUBMIT)] = False,
+    budget: Tokens = None,
     _as_json: AsJson = False,
     service: Service = ANYWHERE,
 ) -> int:
@@ -111,6 +120,7 @@ def bulk(
         timeout=timeout,
         settle=settle,
         resubmit_absent=resubmit_absent,
+        budget=budget,
         service=service,
     )
     return bulk_run.bulk(with_ledger(options))
@@ -124,6 +134,7 @@ def resume(
     timeout: Timeout = None,
     settle: Settle = None,
     resubmit_absent: Annotated[bool | None, Parameter(help=RESUBMIT)] = None,
+    budget: Tokens = None,
     poll_interval: PollInterval = None,
     _as_json: AsJson = False,
 ) -> int:
@@ -140,6 +151,7 @@ def resume(
         "timeout": timeout,
         "settle": settle,
         "resubmit_absent": resubmit_absent,
+        "budget": budget,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     options = evolve(recalled(ledger), **changes)

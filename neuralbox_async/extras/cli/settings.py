@@ -31,6 +31,7 @@ class BulkOptions:
     timeout: float | None
     settle: float | None
     resubmit_absent: bool
+    budget: int | None
     service: Service
 
 
@@ -70,6 +71,7 @@ def recalled(ledger: str) -> BulkOptions:
             timeout=settings["timeout"],
             settle=settings["settle"],
             resubmit_absent=settings["resubmit_absent"],
+            budget=settings["budget"],
             service=Service(**settings["service"]),
         )
     except (KeyError, TypeError) as missing:
