@@ -11,6 +11,7 @@ from rich.console import Console
 
 from neuralbox_async import UsageError
 from neuralbox_async.extras.cli import bulk as bulk_run
+from neuralbox_async.extras.cli import dry_run as estimating
 from neuralbox_async.extras.cli import export as exporting
 from neuralbox_async.extras.cli import settle as settling
 from neuralbox_async.extras.cli.exits import DONE
@@ -74,7 +75,11 @@ def bulk(
     settle: Settle = None,
     resubmit_absent: Annotated[bool, Parameter(negative="", show_default=False, help=RESUBMIT)] = False,
     budget: Tokens = None,
-    _as_json: AsJson = False,
+    dry_run: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Only tell items, cost, requests and time; with --json too."),
+    ] = False,
+    as_json: AsJson = False,
     service: Service = ANYWHERE,
 ) -> int:
     """Generate every line of a file, many at once; the same command again goes on where it was.
@@ -95,6 +100,7 @@ def bulk(
     command that gets it yet. A line that cannot be used becomes an outcome
     with an error, and the rest goes on.
 
+        neuralbox bulk prompts.jsonl --out results/ --dry-run
         neuralbox bulk prompts.jsonl --out results/ --max-concurrency 16
         shuf ideas.txt | neuralbox bulk - --model musicgen --out songs/
 
@@ -123,6 +129,8 @@ def bulk(
         budget=budget,
         service=service,
     )
+    if dry_run:
+        return estimating.dry_run(with_ledger(options), estimating.show_record if as_json else estimating.show_page)
     return bulk_run.bulk(with_ledger(options))
 
 

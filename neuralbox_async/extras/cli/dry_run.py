@@ -1,0 +1,117 @@
+"""A person reads an estimate as a table and three lines, a script as one JSON object; neither costs anything."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from neuralbox_async.extras.cli.estimate import Estimate, estimate
+from neuralbox_async.extras.cli.exits import DONE
+from neuralbox_async.extras.cli.page import duration
+from neuralbox_async.extras.cli.prompts import check_model
+from neuralbox_async.extras.cli.report import as_json
+from neuralbox_async.extras.cli.screen import Screen, printable
+from neuralbox_async.extras.cli.settings import BulkOptions
+from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.source import opened
+
+MOST_ROWS = 20
+Show = Callable[[Estimate], None]
+
+
+def dry_run(options: BulkOptions, show: Show) -> int:
+    """Estimate a run, show that, and return the exit code. Raises UsageError as `bulk` does."""
+    check_model(options.file, options.defaults)
+    screen = Screen(Console(stderr=True))
+
+    with opened(options.file) as source:
+
+        async def run() -> int:
+            async with options.service.client(screen.hear) as nb:
+                show(await estimate(nb, options, source))
+            return DONE
+
+        return carry_out(Work(run=run, say=screen.say, last_words=lambda code: code))
+
+
+def show_record(found: Estimate) -> None:
+    """Write an estimate as JSON; times are in seconds."""
+    sys.stdout.write(as_json(as_record(found)) + "\n")
+
+
+def as_record(found: Estimate) -> dict[str, Any]:
+    """Describe an estimate as JSON has it."""
+    return {
+        "items": found.count,
+        "before": found.before,
+        "bad_lines": found.bad_lines,
+        "tokens": found.tokens,
+        "balance": found.balance,
+        "plan": found.plan,
+        "posts": found.count,
+        "looks": found.looks,
+        "seconds": found.seconds,
+        "by_model": [{"model": item.model, "items": item.count, "tokens_each": item.tokens} for item in found.items],
+    }
+
+
+def show_page(found: Estimate) -> None:
+    """Draw an estimate."""
+    console = Console()
+    console.print(Text(_items(found), style="bold"), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2))
+    for name, justify in (("", "left"), ("items", "right"), ("tokens each", "right")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for item in found.items[:MOST_ROWS]:
+        table.add_row(Text(printable(item.model)), f"{item.count:,}", _span(item.tokens))
+    if len(found.items) > MOST_ROWS:
+        table.add_row("others", f"{sum(item.count for item in found.items[MOST_ROWS:]):,}", "")
+    if found.items:
+        console.print(table)
+    for line, style in ((_cost(found), _style(found)), (_requests(found), ""), (_time(found), "")):
+        console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text("Nothing that costs was sent.", style="dim"), soft_wrap=True)
+
+
+def _items(found: Estimate) -> str:
+    before = f", {found.before:,} more are in the ledger already" if found.before else ""
+    bad = f", {found.bad_lines:,} lines cannot be used" if found.bad_lines else ""
+    return f"{found.count:,} items to send{before}{bad}"
+
+
+def _cost(found: Estimate) -> str:
+    cost = f"Cost: {_span(found.tokens)} tokens"
+    if found.tokens is None:
+        cost = "Cost: unknown, as the service does not tell every price"
+    if found.balance is None:
+        return cost
+    enough = "" if found.tokens is None or found.tokens[1] <= found.balance else ": NOT ENOUGH"
+    return f"{cost}; the balance is {found.balance:,}{enough}"
+
+
+def _style(found: Estimate) -> str:
+    too_much = found.tokens is not None and found.balance is not None and found.tokens[1] > found.balance
+    return "bold red" if too_much else ""
+
+
+def _requests(found: Estimate) -> str:
+    limits = found.limits
+    left = "" if not limits.limit_hour else f"; {limits.remaining_hour} of {limits.limit_hour} are left this hour"
+    day = "" if not limits.limit_day else f", {limits.remaining_day} of {limits.limit_day} today"
+    looks = f", and up to about {found.looks:,} looks" if found.looks else ""
+    return f"Requests: {found.count:,} POSTs{looks}{left}{day}"
+
+
+def _time(found: Estimate) -> str:
+    low, high = map(duration, found.seconds)
+    span = low if low == high else f"{low} to {high}"
+    return f"Time: about {span}, {found.max_concurrency:,} at once"
+
+
+def _span(tokens: tuple[int, int] | None) -> str:
+    if tokens is None:
+        return "?"
+    return f"{tokens[0]:,}" if tokens[0] == tokens[1] else f"{tokens[0]:,} to {tokens[1]:,}"
