@@ -94,6 +94,13 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Break our own code in many ways, one after the other, and show which test notices; arguments name some."""
+    session.install("-c", PINNED, ".[cli,aiohttp]", *group("test"))
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside other clients, on this machine; arguments name groups."""
     session.install("-c", PEERS, ".[aiohttp]", *group("bench"))

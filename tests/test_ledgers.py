@@ -419,3 +419,27 @@ async def test_what_a_post_lost_meanwhile_could_own_is_nobody_s(tmp_path: Path) 
     for outcome in await run(sandbox, sizes, path, settle=0):
         assert isinstance(outcome.error, OutcomeUnknownError)
         assert outcome.generation is None
+
+
+async def test_what_a_post_on_its_way_could_own_is_left_to_it(tmp_path: Path) -> None:
+    """Its answer comes long after the other one's time to wait is over, and names what the history has shown."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.cut())
+    sandbox.order(faults.delay(300))
+    lost, answered = await run(sandbox, [GenerationRequest("kling-v2.1", "the same")] * 2, path, settle=10)
+    assert isinstance(lost.error, OutcomeUnknownError)
+    assert answered.error is None
+    assert sandbox.booked == 1
+
+
+async def test_a_post_that_is_left_writes_down_its_id(tmp_path: Path) -> None:
+    """It gets a grace to learn it, and whoever resumes need not search."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.delay(3))
+    async with sandbox.client() as nb, nb.generate_many(CLIPS[:1], ledger=path):
+        await anyio.sleep(1)
+    with Ledger(path) as ledger:
+        (row,) = ledger.rows()
+    assert row.state == "accepted"
+    assert row.generation is not None
+    assert row.generation.id == 18500
