@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from neuralbox_async import Ledger
+from neuralbox_async.extras.cli.account import compared
 from neuralbox_async.sandbox import Sandbox, faults
 
 CLIPS = [{"model": "kling-v2.1", "prompt": f"clip {number}", "scene": number} for number in range(4)]
@@ -116,7 +117,7 @@ def test_signal(cli: Any, service: Sandbox, tmp_path: Path, until: Until, number
     process.send_signal(number)
     ended = cli.end(process)
     assert (ended.code, ended.out) == (128 + number, "")
-    assert f"Left: 2 under way. Go on with: neuralbox resume '{ledger}'" in ended.err
+    assert f"Left: 2 under way, lines not read. Go on with: neuralbox resume '{ledger}'" in ended.err
     resumed = cli.run("resume", ledger, "--max-concurrency", 4, *OFTEN)
     assert (resumed.code, len(resumed.records), len(service.charges)) == (0, 4, 4)
 
@@ -145,7 +146,7 @@ def test_empty_account(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     first = cli.run("bulk", file, "--out", tmp_path / "out", "--max-concurrency", 1)
     assert first.code == 4
     assert "Go on with: neuralbox resume" in first.err
-    assert "Balance 5 before, 1 after: 4 tokens less, as the outcomes say." in first.err
+    assert "Balance 5 before, 1 after: 4 tokens less, as the ledger says." in first.err
     service.world.account.tokens = 100
     assert cli.run("resume", tmp_path / "out" / "run.db").code == 0
     assert [each["key"] for each in outcomes(tmp_path)] == ["0", "1", "2", "3"]
@@ -163,6 +164,22 @@ def test_budget(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     assert (cli.run("resume", ledger, "--budget", 18).code, service.requests.posts) == (0, 9)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (100, 90, "Balance 100 before, 90 after: 10 tokens less, as the ledger says."),
+        (100, 80, "20 tokens less, 10 more than the ledger says: what goes on, or something else, has spent them."),
+        (100, 95, "5 tokens less, 5 fewer than the ledger says: tokens were added, or are not booked yet."),
+        (None, 90, None),
+        (100, None, None),
+    ],
+)
+def test_a_difference_is_told(before: int | None, after: int | None, says: str | None) -> None:
+    """The balance is held against what is known to be spent, here 10 tokens; what nobody tells is not compared."""
+    said = compared(before, after, 10, witness="the ledger")
+    assert said == says if says is None else said is not None and says in said
+
+
 def test_the_bill_adds_up_over_all_runs(cli: Any, service: Sandbox, tmp_path: Path, until: Until) -> None:
     """What was done while nobody looked is counted too; what somebody else has spent is told."""
     process = cli.start("bulk", write(tmp_path, *CLIPS), "--out", tmp_path / "out")
@@ -170,10 +187,10 @@ def test_the_bill_adds_up_over_all_runs(cli: Any, service: Sandbox, tmp_path: Pa
     process.kill()
     cli.end(process)
     ended = cli.run("resume", tmp_path / "out" / "run.db", *OFTEN)
-    assert "Balance 1,500 before, 1,396 after: 104 tokens less, as the outcomes say." in ended.err
+    assert "Balance 1,500 before, 1,396 after: 104 tokens less, as the ledger says." in ended.err
     service.world.account.tokens -= 7
     again = cli.run("resume", tmp_path / "out" / "run.db")
-    assert "111 tokens less, 7 more than the outcomes say" in again.err
+    assert "111 tokens less, 7 more than the ledger says" in again.err
 
 
 def test_stdin_cannot_be_read_again(cli: Any, service: Sandbox, tmp_path: Path, until: Until) -> None:

@@ -29,14 +29,14 @@ async def balance_after(nb: AsyncNeuralBox) -> int | None:
         return None
 
 
-def compared(before: int | None, after: int | None, spent: int) -> str | None:
-    """Return how the tokens that generations have cost agree with the balance; None if that is not known."""
+def compared(before: int | None, after: int | None, spent: int, *, witness: str) -> str | None:
+    """Return how the tokens that a witness knows of agree with the balance; None if that is not known."""
     if before is None or after is None:
         return None
     lost = before - after
     said = f"Balance {before:,} before, {after:,} after: {lost:,} tokens less, "
     if lost == spent:
-        return f"{said}as the outcomes say."
+        return f"{said}as {witness} says."
     if lost > spent:
-        return f"{said}{lost - spent:,} more than the outcomes say: what goes on, or something else, has spent them."
-    return f"{said}{spent - lost:,} fewer than the outcomes say: tokens were added, or are not booked yet."
+        return f"{said}{lost - spent:,} more than {witness} says: what goes on, or something else, has spent them."
+    return f"{said}{spent - lost:,} fewer than {witness} says: tokens were added, or are not booked yet."

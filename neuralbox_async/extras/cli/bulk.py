@@ -83,6 +83,7 @@ class BulkRun:
         self._last_line = 0
         self._began = False
         self._has_ended = False
+        self._all_read = False
         self._compared: str | None = None
 
     async def run(self) -> int:
@@ -131,6 +132,7 @@ class BulkRun:
             else:
                 self._begin(line.request)
                 yield line.request
+        self._all_read = True
 
     def _begin(self, request: GenerationRequest) -> None:
         self._pulled.add(id(request))
@@ -188,10 +190,13 @@ class BulkRun:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     async def _compare(self, nb: AsyncNeuralBox, before: Balance | None) -> None:
-        first, spent = None if before is None else before.token_balance, self.screen.tally.tokens
-        if self._kept is not None:
-            first, spent = self._kept.balance_before(), self._kept.summary().tokens_spent
-        self._compared = compared(first, await balance_after(nb), spent)
+        after = await balance_after(nb)
+        if self._kept is None:
+            first = None if before is None else before.token_balance
+            self._compared = compared(first, after, self.screen.tally.tokens, witness="this run")
+        else:  # all of its runs: what one has begun, another may have seen the end of
+            spent = self._kept.summary().tokens_spent
+            self._compared = compared(self._kept.balance_before(), after, spent, witness="the ledger")
 
     def last_words(self, code: int) -> int:
         """Report what was begun and is not finished, sum up, and return the exit code."""
@@ -236,9 +241,10 @@ class BulkRun:
         summary = kept.summary()
         self.screen.tally.in_doubt = in_doubt(summary)
         left = what_is_left(summary, wants_files=self._options.out is not None)
+        left += [] if self._all_read else ["lines not read"]
         said = []
-        if left or not self._has_ended:
-            said.append(f"Left: {', '.join(left) or 'lines not read'}. Go on with: {kept.command('resume')}")
+        if left:
+            said.append(f"Left: {', '.join(left)}. Go on with: {kept.command('resume')}")
         if self.screen.tally.in_doubt and self._has_ended:
             said.append(f"What is in doubt: {kept.command('resolve')}")
         if summary.counts["failed"] and self._has_ended:
