@@ -164,6 +164,16 @@ def test_budget(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     assert (cli.run("resume", ledger, "--budget", 18).code, service.requests.posts) == (0, 9)
 
 
+def test_budget_and_a_silent_pipe(cli: Any, service: Sandbox) -> None:
+    """A run that may spend no more ends, though its input stays open."""
+    process = cli.start("bulk", "-", "--budget", 1)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(TEXT).encode() + b"\n")
+    process.stdin.flush()
+    assert process.wait(30) == 4
+    assert service.requests.posts == 0
+
+
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [

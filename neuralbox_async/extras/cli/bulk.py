@@ -18,6 +18,7 @@ from neuralbox_async import (
     Event,
     Generation,
     GenerationRequest,
+    LedgerError,
     Outcome,
     UsageError,
 )
@@ -100,6 +101,8 @@ class BulkRun:
                         self._lines.read()
                         async for outcome in outcomes:
                             self._report(outcome)
+                            if self.screen.tally.stopped_by is not None and not self._pulled:
+                                break  # beyond the budget, with nothing under way; a pipe may be silent for ever
                 except REFUSALS as error:
                     self.screen.tally.stopped_by = error
             self._has_ended = self.screen.tally.stopped_by is None
@@ -238,7 +241,10 @@ class BulkRun:
 
     def _left(self, kept: Kept) -> list[str]:
         """Count what is in doubt, and say how to go on."""
-        summary = kept.summary()
+        try:
+            summary = kept.summary()
+        except LedgerError as error:
+            return [f"What is left is not known: {in_our_words(error)}"]
         self.screen.tally.in_doubt = in_doubt(summary)
         left = what_is_left(summary, wants_files=self._options.out is not None)
         left += [] if self._all_read else ["lines not read"]

@@ -41,6 +41,7 @@ With one (the key starts with nb_ and comes from your NeuralBox profile):
     neuralbox generate gpt-5 "Explain quantum computing in simple terms"
     neuralbox generate kling-v2.1 "A blooming flower" --out clips/
     neuralbox bulk prompts.jsonl --out results/
+    neuralbox resume results/run.db
     echo "A red fox" | neuralbox bulk - --model dall-e-3 --out foxes/
 
 The key is read from NEURALBOX_API_KEY alone: everybody on a machine can see

@@ -148,11 +148,11 @@ def resume(
 ) -> int:
     """Go on with a run that was stopped or killed; its ledger remembers all of its options.
 
-        neuralbox resume results/run.db
-
     What is given here counts instead, and is remembered too. The input is read
     again from its file; stdin cannot be, so of that, what was read is finished.
     stdout, outcomes.jsonl and the exit code are those of `bulk`.
+
+        neuralbox resume results/run.db
     """
     given = {
         "max_concurrency": max_concurrency,
@@ -171,11 +171,11 @@ def resume(
 def status(ledger: LedgerPath, /, *, as_json: AsJson = False) -> int:
     """Show how a run stands, while it runs or after it was killed.
 
-        neuralbox status results/run.db
-
     Counts items by state, and tells the tokens spent, the time left, what is
     in doubt, and what lies at the service only and expires there. Asks the
     service nothing.
+
+        neuralbox status results/run.db
     """
     found = read_status(ledger)
     if as_json:
@@ -188,9 +188,9 @@ def status(ledger: LedgerPath, /, *, as_json: AsJson = False) -> int:
 def retry_failed(ledger: LedgerPath, /) -> int:
     """Plan everything that failed anew; `resume` then sends it again.
 
-        neuralbox retry-failed results/run.db && neuralbox resume results/run.db
-
     That costs what it costs: failed generations were not charged.
+
+        neuralbox retry-failed results/run.db && neuralbox resume results/run.db
     """
     return settling.retry_failed(ledger)
 
@@ -207,10 +207,10 @@ def resolve(
 ) -> int:
     """Settle an item that stayed in doubt, by what you have found in your account's history.
 
+    An item that failed or was dropped can be resubmitted as well.
+
         neuralbox resolve results/run.db
         neuralbox resolve results/run.db clip-7 --adopt 18502
-
-    An item that failed or was dropped can be resubmitted as well.
     """
     decision = settling.decision(adopt=adopt, resubmit=resubmit, drop=drop)
     if key is None and decision is None:
@@ -232,10 +232,10 @@ def export(
 ) -> int:
     """Write every item of a run as it stands, once, with your own columns.
 
-        neuralbox export results/run.db --out results.csv
-
     The fields are those of outcomes.jsonl, and state: planned, sending,
     in_doubt, accepted, completed, failed, saved or dropped.
+
+        neuralbox export results/run.db --out results.csv
     """
     named = "csv" if out is not None and out.lower().endswith(".csv") else "jsonl"
     return exporting.export(ledger, exporting.WRITERS[form or named], out)
