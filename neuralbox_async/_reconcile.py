@@ -64,7 +64,8 @@ class Doubts:
             OutcomeUnknownError: several POSTs could own what is there, or the history does not reach back so far.
             APIError: the history could not be read before the deadline.
         """
-        doubt = _Doubt(intent=intent, proof_at=clock.now() + max(0.0, intent.sent_at + settle - clock.wall()))
+        left = min(settle, intent.sent_at + settle - clock.wall())  # a POST of the future: the clock was set back
+        doubt = _Doubt(intent=intent, proof_at=clock.now() + max(0.0, left))
         self._doubts[intent.key] = doubt
         wait = FIRST_WAIT
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from neuralbox_async import (
     AsyncNeuralBox,
@@ -443,3 +444,13 @@ async def test_a_post_that_is_left_writes_down_its_id(tmp_path: Path) -> None:
     assert row.state == "accepted"
     assert row.generation is not None
     assert row.generation.id == 18500
+
+
+async def test_a_clock_that_was_set_back_delays_no_proof() -> None:
+    """A POST that seems to be of next year is of now at the latest."""
+    sandbox = rich()
+    sandbox.order(faults.cut())
+    async with sandbox.client() as nb:
+        error = await lost(nb)
+        with anyio.fail_after(120):
+            assert await nb.reconcile(evolve(error, sent_at=error.sent_at + 1e7), settle=60) is None
