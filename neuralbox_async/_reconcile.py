@@ -67,22 +67,29 @@ class Doubts:
         left = min(settle, intent.sent_at + settle - clock.wall())  # a POST of the future: the clock was set back
         doubt = _Doubt(intent=intent, proof_at=clock.now() + max(0.0, left))
         self._doubts[intent.key] = doubt
-        wait = FIRST_WAIT
         try:
-            while True:
-                due = clock.now()
-                async with self._turn:
-                    if doubt.read_at is None or doubt.read_at < due:
-                        await self._read(deadline)
-                if doubt.found is not None or doubt.absent:
-                    return doubt.found
-                if due >= doubt.proof_at and not doubt.open:
-                    raise _still_unknown(intent)
-                left = doubt.proof_at - clock.now()
-                await clock.sleep(min(wait, left) if left > 0 else wait)
-                wait = min(2 * wait, LONGEST_WAIT)
+            return await self._settled(doubt, deadline)
+        except BaseException:
+            if doubt.found is not None:  # another's look has found it; whoever asks next may have it
+                self.http.known.disown(doubt.found.id)
+            raise
         finally:
             del self._doubts[intent.key]
+
+    async def _settled(self, doubt: _Doubt, deadline: float) -> Generation | None:
+        wait = FIRST_WAIT
+        while True:
+            due = clock.now()
+            async with self._turn:
+                if doubt.read_at is None or doubt.read_at < due:
+                    await self._read(deadline)
+            if doubt.found is not None or doubt.absent:
+                return doubt.found
+            if due >= doubt.proof_at and not doubt.open:
+                raise _still_unknown(doubt.intent)
+            left = doubt.proof_at - clock.now()
+            await clock.sleep(min(wait, left) if left > 0 else wait)
+            wait = min(2 * wait, LONGEST_WAIT)
 
     async def _read(self, deadline: float) -> None:
         """Read the history for all who wait."""

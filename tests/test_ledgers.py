@@ -1,7 +1,7 @@
 """Bulk runs with a ledger, told as stories on the sandbox: whoever runs again goes on where the last one was."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -454,3 +454,23 @@ async def test_a_clock_that_was_set_back_delays_no_proof() -> None:
         error = await lost(nb)
         with anyio.fail_after(120):
             assert await nb.reconcile(evolve(error, sent_at=error.sent_at + 1e7), settle=60) is None
+
+
+async def test_what_was_claimed_for_an_item_that_was_left_is_found_again(tmp_path: Path) -> None:
+    """Another's look found it just before the run was left; the next run of the same client takes it."""
+    sandbox, path = rich(history_lag=1.5), tmp_path / "run.db"
+    sandbox.order(faults.lost(), times=3)
+
+    async def requests() -> AsyncIterator[GenerationRequest]:
+        yield CLIPS[0]
+        await anyio.sleep(2)
+        yield CLIPS[1]  # its look at the history finds the first one's, who looks again after 3 s
+
+    async with sandbox.client() as nb:
+        async with nb.generate_many(requests(), ledger=path):
+            await anyio.sleep(2.5)
+        with Ledger(path) as ledger:
+            assert ledger.summary().in_doubt == 2
+        async with nb.generate_many(CLIPS[:2], ledger=path) as outcomes:
+            assert [outcome.error async for outcome in outcomes] == [None, None]
+    assert sandbox.booked == 2
