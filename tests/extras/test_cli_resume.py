@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neuralbox_async import Ledger
-from neuralbox_async.extras.cli.account import compared
+from neuralbox_async.extras.cli.books import compared
 from neuralbox_async.sandbox import Sandbox, faults
 
 CLIPS = [{"model": "kling-v2.1", "prompt": f"clip {number}", "scene": number} for number in range(4)]
