@@ -99,6 +99,17 @@ def test_what_is_in_doubt_has_no_line_until_it_is_settled(cli: Any, service: San
     assert service.requests.posts == len(service.charges) == 1
 
 
+def test_a_duplicate_of_the_infrastructure(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """One POST was booked twice: one is the item's, the other is told with its id."""
+    service.order(faults.Fault(books=2, connection=faults.lost().connection))
+    ended = cli.run("bulk", write(tmp_path, TEXT), "--out", tmp_path / "out", "--settle", 1)
+    (record,) = ended.records
+    (other,) = {18500, 18501} - {record["id"]}
+    assert ended.code == 0
+    assert f"surplus, booked and perhaps paid besides what was asked for: neuralbox wait {other}" in ended.err
+    assert "2 more than the ledger says" in ended.err
+
+
 def test_a_changed_request_under_an_old_key(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     """An answer to another question is not taken for this one's: the line is an error."""
     cli.run("bulk", write(tmp_path, TEXT), "--out", tmp_path / "out")
@@ -262,7 +273,7 @@ def test_a_ledger_in_use(cli: Any, service: Sandbox, tmp_path: Path, until: Unti
 
 
 def test_what_resume_cannot_do(cli: Any, tmp_path: Path) -> None:
-    """No ledger, one of another program, or an input that is gone: one line, exit code 2."""
+    """No ledger, or one of another program: one line, exit code 2."""
     missing = cli.run("resume", tmp_path / "run.db")
     Ledger.create(tmp_path / "run.db").close()
     foreign = cli.run("resume", tmp_path / "run.db")
@@ -270,3 +281,14 @@ def test_what_resume_cannot_do(cli: Any, tmp_path: Path) -> None:
     assert "There is no ledger" in missing.err
     assert "does not say what its run was asked to do" in foreign.err
     assert missing.err.count("\n") == foreign.err.count("\n") == 1
+
+
+def test_an_input_that_is_gone(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """It must be put back: nobody knows which of its lines were not read."""
+    file = write(tmp_path, TEXT)
+    cli.run("bulk", file, "--out", tmp_path / "out")
+    file.unlink()
+    asked = service.requests.total
+    ended = cli.run("resume", tmp_path / "out" / "run.db")
+    assert (ended.code, service.requests.total) == (2, asked)
+    assert f"{file} cannot be read: No such file or directory." in ended.err

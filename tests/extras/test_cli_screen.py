@@ -9,11 +9,13 @@ from rich.console import Console
 from neuralbox_async import (
     APIConnectionError,
     Event,
+    Generation,
     GenerationFailedError,
     Paused,
     RateLimit,
     RateLimitError,
     Retrying,
+    Surplus,
 )
 from neuralbox_async.extras.cli.exits import Tally
 from neuralbox_async.extras.cli.screen import Notes, Screen, kind_of, printable
@@ -45,6 +47,16 @@ def test_retries_are_not_silent_and_not_a_flood() -> None:
     assert notes.of(event, 0.0) == "generate: retry 1 in 847 s: no answer"
     assert notes.of(event, 0.5) is None
     assert notes.of(event, 1.0) is not None
+
+
+def test_surplus_is_told_once() -> None:
+    """What was perhaps paid twice is told with the command that gets it, however often the history shows it."""
+    notes, twice = Notes(), (Generation(id=7, status="completed"), Generation(id="gen_8", status="pending"))
+    told = [notes.of(Surplus(generations=each), 0.0) for each in (twice[:1], twice, twice)]
+    assert told[0] == "surplus, booked and perhaps paid besides what was asked for: neuralbox wait 7"
+    assert told[1] is not None
+    assert told[1].endswith("neuralbox wait gen_8")
+    assert told[2] is None
 
 
 @pytest.mark.parametrize(("model", "kind"), [("kling-v2.1", "video"), ("gpt-5", "text"), ("new-model-9", "other")])

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from neuralbox_async import Event, Paused, RateLimit, RateLimitError, Requested, Retrying
+from neuralbox_async import Event, Generation, Paused, RateLimit, RateLimitError, Requested, Retrying, Surplus
 from neuralbox_async.extras.cli.exits import Tally
 from neuralbox_async.extras.cli.finish import in_words, seconds_to_finish
 from neuralbox_async.extras.cli.wording import in_our_words
@@ -74,6 +74,7 @@ class Notes:
 
     _last: float = field(default=float("-inf"), init=False)
     _open_at: float = field(default=float("-inf"), init=False)
+    _surplus_ids: set[int | str] = field(factory=set[int | str], init=False)
 
     def of(self, event: Event, now: float) -> str | None:
         """Return the line for an event, if it is worth one; `now` is loop time."""
@@ -83,8 +84,18 @@ class Notes:
             case Retrying(operation=operation, error=error, attempt=attempt, seconds=seconds):
                 said = in_our_words(error)
                 return self._retrying(now, f"{operation}: retry {attempt} in {_seconds(seconds)}: {said}")
+            case Surplus(generations=generations):
+                return self._surplus(generations)
             case _:
                 return None
+
+    def _surplus(self, generations: Sequence[Generation]) -> str | None:
+        new = [each.id for each in generations if each.id not in self._surplus_ids]
+        if not new:
+            return None
+        self._surplus_ids.update(new)
+        ids = " ".join(map(str, new))
+        return f"surplus, booked and perhaps paid besides what was asked for: neuralbox wait {ids}"
 
     def _waiting(self, seconds: float, now: float) -> str | None:
         if now + seconds <= self._open_at + SECONDS_BETWEEN_NOTES:
