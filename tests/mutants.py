@@ -77,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "no settling time: absent at the first look is absent",
-        {"proof_at=clock.now() + max(0.0, intent.sent_at + settle - clock.wall())": "proof_at=clock.now()"},
+        {"proof_at=clock.now() + max(0.0, left)": "proof_at=clock.now()"},
         (DEATHS, "asyncio and lagging and lost"),
     ),
     Mutant(
@@ -109,6 +109,11 @@ MUTANTS = (
     Mutant(
         "claims forget who else is in doubt",
         {"            others=others,\n": ""},
+        (LEDGERS,),
+    ),
+    Mutant(
+        "what was claimed for one who left stays claimed",
+        {"self.http.known.disown(doubt.found.id)": "pass"},
         (LEDGERS,),
     ),
     Mutant(
