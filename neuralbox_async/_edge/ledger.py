@@ -85,7 +85,7 @@ class LedgerWriter:
         self._queue: deque[_Step] = deque()
         # A worker thread goes on when asyncio's task.cancel() hits the task that waits for it.
         self._one_at_a_time = threading.Lock()
-        self._kept: dict[int, _Step] = {}
+        self._kept: dict[_Step, None] = {}  # in order: a later one begins where an earlier one ends
         self._refused: LedgerError | None = None
         self._closed = False
 
@@ -135,8 +135,8 @@ class LedgerWriter:
     @property
     def unwritten(self) -> list[tuple[str, Id]]:
         """Key and generation's id of what was paid for and could not be written."""
-        kept = [step.row for step in self._kept.values() if step.row is not None]
-        return [(row.key, row.generation.id) for row in kept if row.generation is not None]
+        kept = [step.row for step in self._kept if step.row is not None]
+        return list({row.key: row.generation.id for row in kept if row.generation is not None}.items())
 
     async def add(self, request: GenerationRequest, *, index: int, repeat: int) -> Row:
         """Return the row of a request: a new one in "planned", or the one that is there.
@@ -261,14 +261,14 @@ class LedgerWriter:
             if failure is not None:
                 step.error = failure
             if step.row is not None and failure is not None:
-                self._kept[step.row.number] = step
+                self._kept.setdefault(step)
             elif step.row is not None and step.error is None:
-                self._kept.pop(step.row.number, None)
+                self._kept.pop(step, None)
             step.settled = True
 
     def _try_the_kept(self) -> None:
         if self._kept:
-            self._commit(list(self._kept.values()))
+            self._commit(list(self._kept))
 
     def _close(self) -> None:
         self._commit_the_queue()

@@ -475,6 +475,23 @@ async def test_what_stays_unwritten_is_named_in_the_end(path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_all_that_is_unwritten_is_tried_again_in_order(path: Path) -> None:
+    """An item may have got further than the disk has let it write; once it does, all of that is written."""
+    async with on_a_full_disk(path, 1) as (writer, database, rows):
+        reached, found = rows[0], generation(18)
+        database.execute("PRAGMA query_only = ON")
+        for status in ("accepted", "completed"):
+            with pytest.raises(LedgerError, match="writable"):
+                await writer.move(reached, status, generation=found)
+            reached = evolve(reached, state=status, generation=found)
+        assert writer.unwritten == [(reached.key, 18)]
+        database.execute("PRAGMA query_only = OFF")
+        assert await writer.highest_id() == 18
+        assert writer.unwritten == []
+    assert list(states(path).values()) == ["completed", "planned"]
+
+
+@pytest.mark.anyio
 async def test_all_who_share_a_failed_commit_hear_of_it(path: Path) -> None:
     """Nobody goes on in the belief that his step is durable; every id is kept."""
     heard: list[str] = []
