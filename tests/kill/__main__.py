@@ -5,8 +5,8 @@
 
 A real process over real sockets, with its ledger and results on a real disk. The sandbox, in this process, books every
 POST that it has read and answers it later, whoever has died meanwhile. Two runs at the same time, one for each policy.
-A kill comes a random while after the process has sent its first POST; of every four, one comes a random while after its
-start, so that it hits the opening of the ledger and the reading of the history too.
+Three kills of four come a random while after a POST, of which the answer is then still due as a rule; the others a
+random while after the process was started: they hit the opening of the ledger and the reading of the history too.
 """
 
 import argparse
@@ -34,6 +34,7 @@ AT_ONCE = 4
 AT_ONCE_IN_THE_END = 50
 # How long it takes a busy machine to hand the server what a killed client had sent.
 SETTLE = 3.0
+LONGEST_START = 1.0
 LONGEST_RUN = 300.0
 
 
@@ -87,13 +88,27 @@ async def started(plan: Plan) -> AsyncIterator[Process]:
         await process.aclose()
 
 
-async def kill_once(plan: Plan, sandbox: service.Service, tally: Tally, dice: random.Random, longest: float) -> None:
+async def set_or_ended(event: anyio.Event, process: Process) -> None:
+    """Wait for an event, but no longer than a process lives."""
+    async with anyio.create_task_group() as tasks:
+
+        async def end() -> None:
+            await process.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(end)
+        await event.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def kill_once(plan: Plan, sandbox: service.Service, tally: Tally, dice: random.Random, posts: int) -> None:
     """Start the run and kill it at a random instant, unless it ends before."""
-    sandbox.new_client()
+    sandbox.new_client(dice.randint(1, posts))
     async with started(plan) as process:
-        with anyio.move_on_after(LONGEST_RUN):
-            if dice.random() < 0.75:
-                await sandbox.posted.wait()
+        longest = LONGEST_START
+        if dice.random() < 0.75:
+            await set_or_ended(sandbox.posted, process)
+            longest = sandbox.seconds
         with anyio.move_on_after(dice.uniform(0, longest)):
             await process.wait()
         if process.returncode is not None:
@@ -124,8 +139,7 @@ async def prove(tally: Tally, *, kills: int, jobs: int, seconds: float, seed: in
     dice = random.Random(seed)
     sandbox = Sandbox(plan=service.PLAN, balance=10 * jobs, models=service.models(seconds))
     asked = service.Service(sandbox, seconds)
-    # So long that the jobs outlast the kills, by what the service lets through.
-    longest = 1.4 * jobs / kills * seconds / AT_ONCE
+    posts = max(1, round(0.8 * jobs / kills))  # so few that the jobs outlast the kills
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         async with serve(asked) as base_url:
             plan = Plan(
@@ -137,7 +151,7 @@ async def prove(tally: Tally, *, kills: int, jobs: int, seconds: float, seed: in
                 resubmit_absent=tally.resubmit_absent,
             )
             while tally.kills < kills and not tally.wrong:
-                await kill_once(plan, asked, tally, dice, longest)
+                await kill_once(plan, asked, tally, dice, posts)
             tally.code = await resume(evolve(plan, at_once=AT_ONCE_IN_THE_END))
         judge(tally, Path(folder, "run.db"), sandbox, jobs)
     tally.seconds = time.monotonic() - began

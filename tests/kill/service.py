@@ -25,12 +25,13 @@ class Service:
     Attributes:
         sandbox: The world behind it.
         seconds: How long an answer to a POST takes.
-        posted: Set when a POST has been read.
+        posted: Set when as many POSTs have been read as `new_client` was told.
     """
 
     sandbox: Sandbox
     seconds: float
     posted: anyio.Event = field(factory=anyio.Event, init=False)
+    _left: int = field(default=1, init=False)
     _due: list[float] = field(factory=list[float], init=False)
 
     def refusal(self, method: str, path: str) -> Connection | None:
@@ -42,7 +43,9 @@ class Service:
         answer = self.sandbox.answer(ask, clock)
         if ask.method != "POST":
             return answer
-        self.posted.set()
+        self._left -= 1
+        if self._left == 0:
+            self.posted.set()
         answer = evolve(answer, delay=max(self.seconds, answer.delay))
         self._due.append(clock + answer.delay)
         return answer
@@ -53,7 +56,7 @@ class Service:
         self._due = [due for due in self._due if due > now]
         return len(self._due)
 
-    def new_client(self) -> None:
-        """Forget what an earlier client has asked."""
-        self.posted = anyio.Event()
+    def new_client(self, posts: int) -> None:
+        """Forget what an earlier client has asked, and tell when this one has sent so many POSTs."""
+        self.posted, self._left = anyio.Event(), posts
         self._due.clear()
