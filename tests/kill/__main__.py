@@ -5,7 +5,7 @@
 
 A real process over real sockets, with its ledger and results on a real disk. The sandbox, in this process, books every
 POST that it has read and answers it later, whoever has died meanwhile. Two runs at the same time, one for each policy.
-Three kills of four come a random while after a POST, of which the answer is then still due as a rule; the others a
+Six kills of seven come a random while after a POST, of which the answer is then still due as a rule; the others a
 random while after the process was started: they hit the opening of the ledger and the reading of the history too.
 """
 
@@ -106,7 +106,7 @@ async def kill_once(plan: Plan, sandbox: service.Service, tally: Tally, dice: ra
     sandbox.new_client(dice.randint(1, posts))
     async with started(plan) as process:
         longest = LONGEST_START
-        if dice.random() < 0.75:
+        if dice.random() < 6 / 7:
             await set_or_ended(sandbox.posted, process)
             longest = sandbox.seconds
         with anyio.move_on_after(dice.uniform(0, longest)):
