@@ -116,7 +116,7 @@ def picture(session: nox.Session) -> None:
 
 @nox.session
 def curves(session: nox.Session) -> None:
-    """Draw the picture of waiting that the README shows, measured anew."""
+    """Draw the picture of waiting that docs/waiting.md shows, measured anew."""
     session.install("-c", PEERS, ".[aiohttp]", *group("bench"))
     session.run("python", "-m", "benchmarks.curves")
 
