@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from neuralbox_async import GenerationRequest, RateLimit
+from neuralbox_async.extras.cli.dry_run import show_page
 from neuralbox_async.extras.cli.estimate import MOST_KINDS, MOST_QUESTIONS, Counted, Estimate, Item
-from neuralbox_async.sandbox import Sandbox, faults
+from neuralbox_async.sandbox import CATALOGUE, Sandbox, faults
 
 TEXT = {"model": "gpt-5", "prompt": "Hello"}
 CLIP = {"model": "kling-v2.1", "prompt": "A flower"}
@@ -66,10 +68,35 @@ def test_too_expensive(cli: Any, service: Sandbox, tmp_path: Path) -> None:
 
 def test_a_price_that_nobody_tells(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     """The cost is then unknown, and nothing is made up."""
+    service.order(faults.status(404), on="GET /models", times=None)
     service.order(faults.status(404), on="POST /models/{slug}/calculate-price", times=None)
     ended = cli.run("bulk", write(tmp_path, TEXT), "--dry-run")
     assert ended.code == 0
-    assert "Cost: unknown" in ended.out
+    assert "Cost: unknown for 1 items, as the service does not tell their price" in ended.out
+
+
+def test_a_price_that_the_list_of_models_tells(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """A kind without an answer of its own costs what its model may, by the list."""
+    service.order(faults.status(404), on="POST /models/{slug}/calculate-price", times=None)
+    ended = cli.run("bulk", write(tmp_path, CLIP), "--dry-run")
+    assert "Cost: 26 to 94 tokens" in ended.out
+
+
+def test_more_models_than_questions(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """However many models a batch has, each has a price in the list, so the cost is known."""
+    lines = [{"model": slug, "prompt": "A fox"} for slug in list(CATALOGUE)[: MOST_QUESTIONS + 5]]
+    (record,) = cli.run("bulk", write(tmp_path, *lines), "--dry-run", "--json").records
+    assert record["tokens"] is not None
+    assert service.requests.total <= MOST_QUESTIONS + 2
+
+
+def test_what_is_known_is_a_lower_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    """An item without a price does not hide what the others cost, nor that it is too much already."""
+    found = made(Item(model="a", count=3, tokens=(2, 4)), Item(model="b", count=2, tokens=None))
+    show_page(evolve(found, balance=5))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "at least 6 tokens, and unknown for 2 items" in said
+    assert "NOT ENOUGH" in said
 
 
 def test_what_the_ledger_has_is_not_counted_again(cli: Any, service: Sandbox, tmp_path: Path) -> None:

@@ -71,7 +71,11 @@ def show_page(found: Estimate) -> None:
         table.add_row("others", f"{sum(item.count for item in found.items[MOST_ROWS:]):,}", "")
     if found.items:
         console.print(table)
-    for line, style in ((_cost(found), _style(found)), (_requests(found), ""), (_time(found), "")):
+    for line, style in (
+        (_cost(found), "bold red" if _costs_too_much(found) else ""),
+        (_requests(found), ""),
+        (_time(found), ""),
+    ):
         console.print(Text(line, style=style), soft_wrap=True)
     console.print(Text("Nothing that costs was sent.", style="dim"), soft_wrap=True)
 
@@ -83,18 +87,19 @@ def _items(found: Estimate) -> str:
 
 
 def _cost(found: Estimate) -> str:
-    cost = f"Cost: {_span(found.tokens)} tokens"
-    if found.tokens is None:
-        cost = "Cost: unknown, as the service does not tell every price"
+    cost = f"Cost: {_span(found.known_tokens)} tokens"
+    if found.unpriced:
+        least = found.known_tokens[0]
+        known = f"at least {least:,} tokens, and " if least else ""
+        cost = f"Cost: {known}unknown for {found.unpriced:,} items, as the service does not tell their price"
     if found.balance is None:
         return cost
-    enough = "" if found.tokens is None or found.tokens[1] <= found.balance else ": NOT ENOUGH"
-    return f"{cost}; the balance is {found.balance:,}{enough}"
+    return f"{cost}; the balance is {found.balance:,}{': NOT ENOUGH' if _costs_too_much(found) else ''}"
 
 
-def _style(found: Estimate) -> str:
-    too_much = found.tokens is not None and found.balance is not None and found.tokens[1] > found.balance
-    return "bold red" if too_much else ""
+def _costs_too_much(found: Estimate) -> bool:
+    most = found.known_tokens[0 if found.unpriced else 1]
+    return found.balance is not None and most > found.balance
 
 
 def _requests(found: Estimate) -> str:

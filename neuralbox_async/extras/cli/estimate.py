@@ -1,7 +1,7 @@
 """`--dry-run`: what a run would cost and take, by the service's own prices and plan, before anything is paid.
 
-What an item of its ledger has come to is not counted again. Where the service has no price, or there are more kinds of
-items than may be asked about, the cost is a range, or unknown.
+What an item of its ledger has come to is not counted again. Of more kinds of items than may be asked about, the rarer
+ones cost what their model may: a range. What nobody prices is unknown.
 """
 
 import json
@@ -29,6 +29,7 @@ HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
 
 Span = tuple[float, float]
+TokenSpan = tuple[int, int]
 Kind = tuple[str, str]  # a model, and its params as JSON
 
 
@@ -52,7 +53,7 @@ class Item:
 
     model: str
     count: int
-    tokens: tuple[int, int] | None
+    tokens: TokenSpan | None
 
 
 @frozen(kw_only=True)
@@ -83,12 +84,20 @@ class Estimate:
         return sum(item.count for item in self.items)
 
     @property
-    def tokens(self) -> tuple[int, int] | None:
+    def tokens(self) -> TokenSpan | None:
         """The least and the most that they cost; None if some price is unknown."""
+        return None if self.unpriced else self.known_tokens
+
+    @property
+    def known_tokens(self) -> TokenSpan:
+        """The least and the most that those cost whose price is known."""
         known = [(item.count, item.tokens) for item in self.items if item.tokens is not None]
-        if len(known) < len(self.items):
-            return None
         return sum(n * each[0] for n, each in known), sum(n * each[1] for n, each in known)
+
+    @property
+    def unpriced(self) -> int:
+        """How many items have no price that anybody tells."""
+        return sum(item.count for item in self.items if item.tokens is None)
 
     @property
     def looks(self) -> int:
@@ -174,16 +183,36 @@ def _name(request: GenerationRequest) -> int:
 
 
 async def _priced(nb: AsyncNeuralBox, kinds: Counter[Kind]) -> list[Item]:
-    """Ask for the price of the most frequent kinds; the others cost what their model may."""
-    items, spans = Counter[tuple[str, tuple[int, int] | None]](), dict[str, tuple[int, int]]()
-    for place, ((model, params), count) in enumerate(kinds.most_common()):
-        found = None
-        if params and place < MOST_QUESTIONS:
-            found = await tokens_of(nb, model, json.loads(params))
-        if found is not None:
-            spans[model] = found[1:]
-        items[model, spans.get(model) if found is None else (found[0], found[0])] += count
+    """Ask for the price of the most frequent kinds; the others cost what their model may, by the list of models."""
+    found, spans = dict[Kind, TokenSpan](), dict[str, TokenSpan]()
+    for model, params in [kind for kind, _ in kinds.most_common(MOST_QUESTIONS) if kind[1]]:
+        told = await tokens_of(nb, model, json.loads(params))
+        if told is not None:
+            found[model, params], spans[model] = (told[0], told[0]), told[1:]
+    if any(kind not in found and kind[0] not in spans for kind in kinds):
+        spans = {**await _listed_spans(nb), **spans}
+    items = Counter[tuple[str, TokenSpan | None]]()
+    for kind, count in kinds.most_common():
+        items[kind[0], found.get(kind, spans.get(kind[0]))] += count
     return [Item(model=model, count=count, tokens=tokens) for (model, tokens), count in items.items()]
+
+
+async def _listed_spans(nb: AsyncNeuralBox) -> dict[str, TokenSpan]:
+    """Return the least and the most that each model costs, by the list of models; empty if there is none to read."""
+    try:
+        listed = await nb.models()
+    except (*REFUSALS, APIConnectionError):
+        raise
+    except NeuralBoxError:
+        return {}
+    bounds = {
+        each.slug: (
+            each.token_cost if each.min_token_cost is None else each.min_token_cost,
+            each.token_cost if each.max_token_cost is None else each.max_token_cost,
+        )
+        for each in listed
+    }
+    return {slug: (least, most) for slug, (least, most) in bounds.items() if least is not None and most is not None}
 
 
 def _seconds(model: str) -> Span:
