@@ -49,7 +49,7 @@ def test_history(cli: Any, service: Sandbox) -> None:
     assert rows[1].rstrip().endswith("[31mred fox")
     records = cli.run("history", "--json").records
     assert [record["prompt"] for record in records] == ["A clip", "Forbidden", "A \x1b[31mred\nfox", "first"]
-    assert cli.run("history", "--favorites", "--json").records == []
+    assert cli.run("history", "--favorites-only", "--json").records == []
 
 
 def test_a_narrow_window_cuts_the_prompt_alone(cli: Any, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from neuralbox_async import AsyncNeuralBox
+from neuralbox_async.extras.cli.commands import app
 from neuralbox_async.extras.cli.server import greeting
 from neuralbox_async.sandbox import Sandbox, faults
 
@@ -323,17 +324,33 @@ def test_help_teaches(cli: Any) -> None:
     assert "outcomes.jsonl" in cli.run("bulk", "--help").out
 
 
+@pytest.mark.parametrize("command", sorted(name for name in app if not name.startswith("-")))
+def test_examples_stand_out(cli: Any, command: str) -> None:
+    """Every command's help sets its examples off from its sentences."""
+    lines = cli.run(command, "--help").out.splitlines()
+    assert [line for line in lines if line.startswith("neuralbox ")] == []
+
+
 def test_version(cli: Any) -> None:
     """--version is one line."""
     assert cli.run("--version").out.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["generate"], ["generate", "gpt-5", "Hello", "--nonsense"]])
-def test_unknown_arguments(cli: Any, arguments: list[str]) -> None:
-    """What the command line does not know is a usage error of one line that leads to the help."""
+@pytest.mark.parametrize(
+    ("arguments", "leads_to"),
+    [
+        (["nonsense"], "neuralbox --help"),
+        (["--nonsense"], "neuralbox --help"),
+        (["generate"], "neuralbox generate --help"),
+        (["generate", "gpt-5", "Hello", "--nonsense"], "neuralbox generate --help"),
+        (["retry-failed", "no.db"], "neuralbox retry-failed --help"),
+    ],
+)
+def test_unknown_arguments(cli: Any, arguments: list[str], leads_to: str) -> None:
+    """What the command line does not know is a usage error of one line that leads to the help of its command."""
     ended = cli.run(*arguments)
     assert ended.code == 2
-    assert ended.err.endswith("See neuralbox --help.\n")
+    assert ended.err.endswith(f"See {leads_to}.\n")
     assert ended.err.count("\n") == 1
 
 

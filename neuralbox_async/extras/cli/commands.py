@@ -74,8 +74,13 @@ def dispatch(arguments: Sequence[str]) -> int:
         return int(command(*bound.args, **bound.kwargs) or 0)
     except (CycloptsError, LedgerError, UsageError) as error:
         said = " ".join(in_our_words(error).split())
-        Screen(Console(stderr=True)).say(f"error: {said}{_hyphen_advice(error)} See neuralbox --help.")
+        Screen(Console(stderr=True)).say(f"error: {said}{_hyphen_advice(error)} See {_help_command(arguments)}.")
         return USAGE
+
+
+def _help_command(arguments: Sequence[str]) -> str:
+    known = [name for name in arguments[:1] if not name.startswith("-") and name in set(app)]
+    return " ".join(["neuralbox", *known, "--help"])
 
 
 def _hyphen_advice(error: Exception) -> str:
@@ -147,7 +152,9 @@ def transcribe(
     *,
     model: Annotated[str, Parameter(help="Such as whisper, gpt-4o-transcribe, elevenlabs-scribe.")] = "whisper",
     language: Annotated[str | None, Parameter(help="Such as en; detected if not given.")] = None,
-    diarize: Annotated[bool, Parameter(negative="", help="Mark who speaks, with elevenlabs-scribe.")] = False,
+    diarize: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Mark who speaks, with elevenlabs-scribe.")
+    ] = False,
     out: Annotated[str | None, Parameter(help="Save the text in a file, or a folder (with a / at its end).")] = None,
     timeout: Timeout = None,
     as_json: AsJson = False,
@@ -155,7 +162,9 @@ def transcribe(
 ) -> int:
     """Turn a file of speech into text.
 
-    neuralbox transcribe talk.mp3 --language en --out talk.txt
+    stdout gets the text, or the path of the file with --out.
+
+        neuralbox transcribe talk.mp3 --language en --out talk.txt
     """
     params = {name: value for name, value in {"language": language, "diarize": diarize}.items() if value}
     show = record_as_json if as_json else single.as_text
@@ -235,9 +244,11 @@ def price(
     as_json: AsJson = False,
     base_url: BaseUrl = None,
 ) -> int:
-    """Ask what a generation would cost. Asking costs nothing.
+    """Ask what a generation would cost.
 
-    neuralbox price dall-e-3 --param quality=hd
+    Asking costs nothing.
+
+        neuralbox price dall-e-3 --param quality=hd
     """
     return account.price(_asked(timeout, as_json, base_url), slug, read_params(param), count)
 
@@ -249,7 +260,9 @@ def history(
     model: Annotated[str | None, Parameter(help="Only those of this model.")] = None,
     status: Annotated[str | None, Parameter(help="Only completed, pending or failed ones.")] = None,
     category: Annotated[str | None, Parameter(help="Only text, image, video, tts, stt or tool.")] = None,
-    favorites: Annotated[bool, Parameter(negative="", help="Only favourites, marked with *.")] = False,
+    favorites_only: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Only favourites; they are marked with *.")
+    ] = False,
     timeout: AnswerTimeout = 30.0,
     as_json: AsJson = False,
     base_url: BaseUrl = None,
@@ -260,7 +273,7 @@ def history(
 
         neuralbox history --model kling-v2.1 --status completed --limit 5
     """
-    wanted = account.Wanted(model=model, status=status, category=category, favorites_only=favorites, limit=limit)
+    wanted = account.Wanted(model=model, status=status, category=category, favorites_only=favorites_only, limit=limit)
     return account.history(_asked(timeout, as_json, base_url), wanted)
 
 

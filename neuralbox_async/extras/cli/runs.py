@@ -15,7 +15,7 @@ from neuralbox_async.extras.cli import dry_run as estimating
 from neuralbox_async.extras.cli import export as exporting
 from neuralbox_async.extras.cli import settle as settling
 from neuralbox_async.extras.cli.exits import DONE
-from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, Params, PollInterval, Service, Timeout, read_params
+from neuralbox_async.extras.cli.options import ANYWHERE, AsJson, Params, PollInterval, Service, read_params
 from neuralbox_async.extras.cli.page import draw_status
 from neuralbox_async.extras.cli.prompts import Defaults
 from neuralbox_async.extras.cli.report import as_json as record_as_json
@@ -51,6 +51,13 @@ Tokens = Annotated[
         help="Most tokens that the run may spend in all: it stops before a line that might cost more than is left.",
     ),
 ]
+StepTimeout = Annotated[
+    float | None,
+    Parameter(
+        name="--timeout",
+        help="Seconds for each step of a generation: its request, its waiting, its download. Default: 600.",
+    ),
+]
 RESUBMIT: Final = (
     "Send again what was not booked by the history. Should that show it later still, it is paid twice; by default it "
     "stays in doubt."
@@ -71,7 +78,7 @@ def bulk(
     max_concurrency: Annotated[int, AtOnce] = 16,
     model: Annotated[str | None, Parameter(help="The model of lines that name none.")] = None,
     param: Params = (),
-    timeout: Timeout = None,
+    timeout: StepTimeout = None,
     settle: Settle = None,
     resubmit_absent: Annotated[bool, Parameter(negative="", show_default=False, help=RESUBMIT)] = False,
     budget: Tokens = None,
@@ -139,7 +146,7 @@ def resume(
     /,
     *,
     max_concurrency: Annotated[int | None, AtOnce] = None,
-    timeout: Timeout = None,
+    timeout: StepTimeout = None,
     settle: Settle = None,
     resubmit_absent: Annotated[bool | None, Parameter(help=RESUBMIT)] = None,
     budget: Tokens = None,
