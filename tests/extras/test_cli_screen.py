@@ -126,6 +126,20 @@ async def test_a_terminal_gets_a_bar_for_each_kind() -> None:
     assert "under way" not in shown
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("width", [44, 60, 80, 200])
+async def test_a_bar_is_one_line(width: int) -> None:
+    """However narrow the window, no number is cut and nothing wraps; wide ones have room for the bar."""
+    file = io.StringIO()
+    with Screen(Console(file=file, force_terminal=True, width=width, color_system=None)) as screen:
+        screen.begun("kling-v2.1")
+        screen.settled("kling-v2.1", GenerationFailedError("no"), 12_345)
+        screen.bars.refresh()
+    last = [line for line in file.getvalue().splitlines() if "video" in line][-1]
+    assert "1 failed 12,345 tokens" in " ".join(last.split())
+    assert ("━" in last) == (width >= 60)
+
+
 @pytest.mark.parametrize(
     ("tally", "otherwise", "code"),
     [

@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from neuralbox_async import Event, Generation, Paused, RateLimit, RateLimitError, Requested, Retrying, Surplus
@@ -29,6 +30,9 @@ from neuralbox_async.sandbox import CATALOGUE
 SECONDS_BETWEEN_LINES: Final = 5.0
 SECONDS_BETWEEN_NOTES: Final = 1.0
 OTHER: Final = "other"
+NUMBERS_WIDTH: Final = 54
+LEAST_BAR: Final = 6
+WIDEST_BAR: Final = 34
 
 
 def kind_of(model: str) -> str:
@@ -53,14 +57,18 @@ class FailedColumn(ProgressColumn):
 
 def make_bars(console: Console) -> Progress:
     """Make the bars, still without any."""
-    return Progress(
+    columns = [
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<7}"),
-        BarColumn(bar_width=34),
         TextColumn("{task.completed:>4.0f}/{task.total:<4.0f}"),
-        FailedColumn(),
+        FailedColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[tokens]:>6,} [dim]tokens"),
-        TimeElapsedColumn(),
+    ]
+    room = console.width - NUMBERS_WIDTH
+    if room >= LEAST_BAR:  # in a narrow window the numbers are worth more
+        columns = [*columns[:2], BarColumn(bar_width=min(room, WIDEST_BAR)), *columns[2:], TimeElapsedColumn()]
+    return Progress(
+        *columns,
         console=console,
         disable=not console.is_interactive,
         # With results going to a pipe, rich must leave stdout alone; on the same terminal it must know of them.
