@@ -155,7 +155,6 @@ class Life:
         except APIError as error:
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
         if found is not None:
-            self._bind(found)
             self._subject = found.id
             return await self._move(rows.ACCEPTED, generation=found)
         if self._wishes.absent != row.state:
