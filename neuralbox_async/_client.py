@@ -361,7 +361,8 @@ class AsyncNeuralBox:
             settle=None if settle is None else checked_wait("settle", settle),
             absent=ABSENT_IS_PLANNED if resubmit_absent else ABSENT_STAYS,
         )
-        steps = evolve(self._steps, budgets=[*self._steps.budgets, *checked_budgets(budget)])
+        budgets = dict.fromkeys([*self._steps.budgets, *checked_budgets(budget)])  # one that is given to both is one
+        steps = evolve(self._steps, budgets=tuple(budgets))
         return run(requests, steps=steps, wishes=wishes, ledger=None if ledger is None else Path(ledger), limit=limit)
 
     # --- the account -------------------------------------------------------------------------------------------------

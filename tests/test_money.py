@@ -8,6 +8,7 @@ from neuralbox_async import Budget, GenerationRequest
 from neuralbox_async.sandbox import Sandbox, faults
 
 pytestmark = pytest.mark.anyio
+CLIP = GenerationRequest("luma-ray2-flash", "A flower", key="clip")  # 15 tokens in the sandbox
 
 
 def rich(**options: Any) -> Sandbox:
@@ -23,3 +24,12 @@ async def test_a_found_generation_is_settled_once() -> None:
         (outcome,) = [each async for each in outcomes]
     assert outcome.error is None
     assert (budget.reserved, budget.spent) == (0, 2)
+
+
+async def test_one_budget_of_client_and_run_counts_once() -> None:
+    """Handed to both, it is still one budget."""
+    sandbox, budget = rich(), Budget(15)
+    async with sandbox.client(budget=budget) as nb, nb.generate_many([CLIP], budget=budget) as outcomes:
+        (outcome,) = [each async for each in outcomes]
+    assert outcome.error is None
+    assert (budget.reserved, budget.spent) == (0, 15)
