@@ -237,9 +237,13 @@ class Life:
 
 
 def intent(row: Row, ledger: "LedgerWriter") -> Intent:
-    """Return what a row in doubt has meant to send, told apart from those of other ledgers and of earlier attempts."""
-    key = f"{id(ledger)}:{row.key}:{row.submissions}"
-    return Intent(key=key, request=row.request, sent_at=row.sent_at or 0.0, after_id=row.after_id)
+    """Return what a row in doubt has meant to send, told apart from those of other ledgers and of other attempts.
+
+    It has the same key for whoever opens the same ledger again: what was claimed for it stays its own.
+    """
+    sent_at = row.sent_at or 0.0
+    key = f"{ledger.identity}:{row.key}:{row.submissions}:{sent_at}"
+    return Intent(key=key, request=row.request, sent_at=sent_at, after_id=row.after_id)
 
 
 def _in_doubt(row: Row, message: str) -> OutcomeUnknownError:

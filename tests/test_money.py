@@ -1,7 +1,10 @@
 """Where money could slip between two parts of the package: budgets, doubts and ledgers that meet in one client."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from neuralbox_async import Budget, GenerationRequest
@@ -33,3 +36,37 @@ async def test_one_budget_of_client_and_run_counts_once() -> None:
         (outcome,) = [each async for each in outcomes]
     assert outcome.error is None
     assert (budget.reserved, budget.spent) == (0, 15)
+
+
+async def test_what_a_run_has_claimed_and_not_written_is_found_by_the_next(tmp_path: Path) -> None:
+    """It was left between the two: the same client, on the same ledger, finds it still."""
+    sandbox = rich(history_lag=2.4)
+    sandbox.order(faults.lost(), times=2)
+
+    async def one_after_the_other() -> AsyncIterator[GenerationRequest]:
+        for key in ("first", "second"):
+            yield GenerationRequest("kling-v2.1", key, key=key)
+            await anyio.sleep(0.5)
+
+    options: dict[str, Any] = {"ledger": tmp_path / "run.db", "settle": 20.0}
+    async with sandbox.client() as nb:
+        async with nb.generate_many(one_after_the_other(), **options):
+            await anyio.sleep(3.2)  # at 3 s the first reads the history for both, at 3.5 s the second would hear of it
+        async with nb.generate_many([], **options) as outcomes:
+            found = {each.key: each.error async for each in outcomes}
+    assert found == {"first": None, "second": None}
+
+
+async def test_the_doubts_of_one_run_are_not_those_of_another() -> None:
+    """Two runs in memory at once lose the answer of the same request: each finds a generation of its own."""
+    sandbox, found = rich(), set[int | str]()
+    sandbox.order(faults.lost(), times=2)
+
+    async def run() -> None:
+        async with nb.generate_many([CLIP]) as outcomes:
+            found.update([each.generation.id async for each in outcomes if each.generation])
+
+    async with sandbox.client() as nb, anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        tasks.start_soon(run)
+    assert len(found) == sandbox.booked == 2

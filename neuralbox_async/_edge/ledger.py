@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from neuralbox_async._edge.ledger_table import MIGRATIONS, Id, Table
 
 T = TypeVar("T")
 _PAGE = 500
+_NUMBERS = count(1)  # of the ledgers in memory
 
 
 class Executor(Protocol):
@@ -74,10 +76,12 @@ class LedgerWriter:
     tried again with whatever is written later, and when this closes.
 
     Attributes:
+        identity: What tells it from every other ledger of this process; a file has the same each time it is opened.
         unwritten: Key and generation's id of what was paid for and could not be written.
     """
 
     def __init__(self, database: Database, run: Executor) -> None:
+        self.identity = database.name if database.path is not None else f"{database.name} {next(_NUMBERS)}"
         self._database = database
         self._table = Table(database)
         self._run = run if database.path is not None else inline
