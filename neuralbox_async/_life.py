@@ -126,7 +126,9 @@ class Life:
             return True
 
     async def _sending(self, after_id: int | None) -> None:
-        price = await self._steps.price(self.row.request) if self._steps.budgets else None
+        price = None
+        if self._steps.budgets:
+            price = await self._steps.price(self.row.request, deadline=self._deadline())
         await self._move(rows.SENDING, sent_at=clock.wall(), after_id=after_id, reserved=price)
 
     async def _settled(self, came: object) -> None:

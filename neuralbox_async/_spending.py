@@ -6,6 +6,7 @@ the most that one of this model has cost.
 
 from typing import Final
 
+import anyio
 from attrs import define, field
 
 from neuralbox_async._core import api, rows
@@ -17,6 +18,7 @@ from neuralbox_async._core.errors import (
     NeuralBoxError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    RateLimitError,
 )
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._edge import clock
@@ -31,36 +33,62 @@ class Prices:
     """What requests cost, as far as it was asked for; shared by all views of a client."""
 
     _known: dict[str, int] = field(factory=dict[str, int], init=False)
+    _asked: dict[str, anyio.Event] = field(factory=dict[str, anyio.Event], init=False)
 
-    async def of(self, request: GenerationRequest, http: Http) -> int:
-        """Return the tokens that a request may cost; raise BudgetExceededError if nobody knows."""
-        asked = rows.digest(GenerationRequest(request.model, "", request.params))
-        if asked not in self._known:
+    async def of(self, request: GenerationRequest, http: Http, *, deadline: float) -> int:
+        """Return the tokens that a request may cost; those who want the same at once share one answer.
+
+        The deadline is loop time. Raises BudgetExceededError if nobody knows, and APIError if no answer came.
+        """
+        wanted = rows.digest(GenerationRequest(request.model, "", request.params))
+        if wanted not in self._known and wanted in self._asked:
+            with anyio.move_on_after(deadline - clock.now()):
+                await self._asked[wanted].wait()
+        if wanted not in self._known:
+            price = await self._ask(wanted, request, http, deadline)
             if len(self._known) >= MOST_PRICES:
                 self._known.clear()
-            self._known[asked] = await _ask(request, http)
-        return self._known[asked]
+            self._known[wanted] = price
+            return price
+        return self._known[wanted]
+
+    async def _ask(self, wanted: str, request: GenerationRequest, http: Http, deadline: float) -> int:
+        answered = self._asked.setdefault(wanted, anyio.Event())
+        try:
+            while True:
+                try:
+                    return await _ask(request, http, deadline)
+                except RateLimitError:
+                    await http.wait_for_window("price", paid=False, deadline=deadline)
+        finally:
+            answered.set()
+            self._asked.pop(wanted, None)
 
 
-async def _ask(request: GenerationRequest, http: Http) -> int:
-    deadline = clock.now() + READ_TIMEOUT
+async def _ask(request: GenerationRequest, http: Http, deadline: float) -> int:
     try:
-        return (await http.send(api.price(request.model, request.params, 1), deadline=deadline)).tokens
-    except (AuthenticationError, PermissionDeniedError):
+        return (await http.send(api.price(request.model, request.params, 1), deadline=_soon(deadline))).tokens
+    except (AuthenticationError, PermissionDeniedError, RateLimitError):
         raise
     except APIError as error:
         reason = error
     try:
-        dearest = (await http.send(api.model(request.model), deadline=deadline)).max_token_cost
+        dearest = (await http.send(api.model(request.model), deadline=_soon(deadline))).max_token_cost
     except APIError:
         dearest = None
     dearest = http.reservations.dearest.get(request.model) if dearest is None else dearest
     if dearest is not None:
         return dearest
+    if reason.retryable:
+        raise reason  # the service is away, which says nothing of prices
     raise BudgetExceededError(
         f"Nobody knows what {request.model} costs ({reason}), so no budget can be kept. It was not sent; leave the "
         "budget out if you want it all the same."
     )
+
+
+def _soon(deadline: float) -> float:
+    return min(deadline, clock.now() + READ_TIMEOUT)
 
 
 def set_aside(trail: Trail, request: GenerationRequest, reservation: Reservation, http: Http) -> Trail:

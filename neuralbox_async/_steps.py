@@ -51,16 +51,16 @@ class Steps:
         `exchange` sends it, if it is to be sent in another way than whole.
         """
         if self.budgets:
-            price = await self.price(request)
+            price = await self.price(request, deadline=deadline)
             trail = set_aside(trail, request, Reservation(price, self.budgets), self.http)
         generation = await self.http.send(call, deadline=deadline, timeout=timeout, trail=trail, exchange=exchange)
         self.looks.jobs.remember(request, generation)
         self.http.tell(Accepted(request=request, generation=generation))
         return generation
 
-    async def price(self, request: GenerationRequest) -> int:
+    async def price(self, request: GenerationRequest, *, deadline: float) -> int:
         """Return the tokens that a request may cost; raises BudgetExceededError if nobody knows."""
-        return await self.prices.of(request, self.http)
+        return await self.prices.of(request, self.http, deadline=deadline)
 
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""

@@ -7,10 +7,11 @@ from typing import Any
 import anyio
 import pytest
 
-from neuralbox_async import Budget, GenerationRequest
+from neuralbox_async import APIConnectionError, APITimeoutError, Budget, GenerationRequest
 from neuralbox_async.sandbox import Sandbox, faults
 
 pytestmark = pytest.mark.anyio
+PRICE = "POST /models/{slug}/calculate-price"
 CLIP = GenerationRequest("luma-ray2-flash", "A flower", key="clip")  # 15 tokens in the sandbox
 
 
@@ -70,3 +71,49 @@ async def test_the_doubts_of_one_run_are_not_those_of_another() -> None:
         tasks.start_soon(run)
         tasks.start_soon(run)
     assert len(found) == sandbox.booked == 2
+
+
+async def test_those_who_begin_together_ask_for_one_price() -> None:
+    """On a small plan each request counts."""
+    sandbox, many = rich(), [GenerationRequest("gpt-5", f"text {number}") for number in range(20)]
+    async with sandbox.client() as nb, nb.generate_many(many, budget=1_000) as outcomes:
+        assert [each.error async for each in outcomes] == [None] * 20
+    assert sandbox.requests.of("POST", PRICE.removeprefix("POST ")) == 1
+
+
+async def test_those_who_share_a_price_do_not_share_a_failure() -> None:
+    """One has no time to wait for it: the other asks by itself."""
+    sandbox = rich()
+    sandbox.order(faults.hang(), on=PRICE)
+    async with sandbox.client(budget=100) as nb:
+
+        async def hasty() -> None:
+            with pytest.raises(APITimeoutError):
+                await nb.submit("luma-ray2-flash", "A flower", timeout=3)
+            assert anyio.current_time() - began == pytest.approx(3)
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hasty)
+            await anyio.sleep(1)
+            await nb.submit("luma-ray2-flash", "A flower")
+    assert sandbox.booked == 1
+
+
+async def test_a_price_waits_for_the_plan_s_window() -> None:
+    """Used-up requests say nothing of what a model costs."""
+    sandbox = rich()
+    sandbox.order(faults.rate_limited(100), on=PRICE)
+    async with sandbox.client(budget=100) as nb:
+        await nb.submit("luma-ray2-flash", "A flower")
+    assert sandbox.booked == 1
+
+
+async def test_a_service_that_is_away_is_said_as_such() -> None:
+    """That no price comes is no matter of the budget, and passes."""
+    sandbox = rich()
+    sandbox.order(faults.refuse(), on=faults.EVERYTHING, times=None)
+    async with sandbox.client(budget=100) as nb:
+        with pytest.raises(APIConnectionError) as caught:
+            await nb.submit("luma-ray2-flash", "A flower")
+    assert caught.value.retryable
