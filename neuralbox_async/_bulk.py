@@ -187,25 +187,13 @@ class Run:
     # --- one item ----------------------------------------------------------------------------------------------------
 
     async def _outcome(self, item: _Item) -> Outcome:
-        outcome = Outcome(request=item.request, key=getattr(item.request, "key", None), index=item.index)
+        request, key, index = item.request, getattr(item.request, "key", None), item.index
         if item.error is not None:
-            return evolve(outcome, error=item.error)
+            return Outcome(request=request, key=key, index=index, error=item.error)
         try:
-            row = item.row or await self._ledger.add(item.request, index=item.index, repeat=item.repeat)
-            row = evolve(row, request=item.request)  # the caller's own, with a tag that may be no JSON
-        except NeuralBoxError as error:
-            return evolve(outcome, error=self._ends_with(error))
-        return await self._live(outcome, row)
-
-    async def _live(self, outcome: Outcome, row: Row) -> Outcome:
-        life = Life(
-            row,
-            steps=self._steps,
-            ledger=self._ledger,
-            doubts=self._doubts,
-            wishes=self._wishes,
-            may_submit=self._may_submit,
-        )
+            life = await self._life(item)
+        except NeuralBoxError as failure:
+            return Outcome(request=request, key=key, index=index, error=self._ends_with(failure))
         error: NeuralBoxError | OSError | None = None
         try:
             await life.live()
@@ -214,11 +202,25 @@ class Run:
         except OSError as failure:
             error = failure
         except BaseException:
-            self._leave(outcome.request, life.row)
+            self._leave(request, life.row)
             raise
+        row = life.row
         if not self._ledger.is_kept:
-            await self._ledger.forget(life.row)
-        return evolve(outcome, key=row.key, generation=life.row.generation, error=error, path=life.row.path)
+            await self._ledger.forget(row)
+        return Outcome(
+            request=request, key=row.key, index=index, generation=row.generation, error=error, path=row.path
+        )
+
+    async def _life(self, item: _Item) -> Life:
+        row = item.row or await self._ledger.add(item.request, index=item.index, repeat=item.repeat)
+        return Life(
+            evolve(row, request=item.request),  # the caller's own, with a tag that may be no JSON
+            steps=self._steps,
+            ledger=self._ledger,
+            doubts=self._doubts,
+            wishes=self._wishes,
+            may_submit=self._may_submit,
+        )
 
     async def _may_submit(self) -> None:
         await self._steps.http.wait_for_window("generate", paid=True, deadline=math.inf)

@@ -87,6 +87,11 @@ class Life:
 
     async def live(self) -> None:
         """Take all steps that are left; raises what stops the item where it stands."""
+        while await self._step():
+            pass
+
+    def _step(self) -> Awaitable[bool]:
+        """Take the next step; the answer is whether there is another."""
         steps: Mapping[str, Callable[[], Awaitable[bool]]] = {
             rows.PLANNED: self._submit,
             rows.IN_DOUBT: self._reconcile,
@@ -96,8 +101,7 @@ class Life:
             rows.FAILED: self._tell_why,
             rows.DROPPED: self._tell_why,
         }
-        while await steps[self.row.state]():
-            pass
+        return steps[self.row.state]()
 
     async def _move(self, to: str, **changes: object) -> bool:
         self.row = await self._ledger.move(self.row, to, **changes)  # type: ignore[arg-type]
@@ -179,32 +183,26 @@ class Life:
     # --- accepted ----------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> bool:
+        """Wait until the generation is final; its clock stands still while the plan's window is closed."""
         subject = self._subject
         if subject is not self.row.generation and self.row.generation is not None:
             self._bind(self.row.generation)
         assert subject is not None  # noqa: S101 - no row is accepted without a generation
-        try:
-            final = await self._final(subject)
-        except GenerationFailedError as error:
-            await self._move(rows.FAILED, generation=error.generation, error=error)
-            raise
-        except GenerationTimeoutError as error:
-            self.row = evolve(self.row, generation=error.generation or self.row.generation)
-            raise
-        return await self._move(rows.COMPLETED, generation=final)
-
-    async def _final(self, subject: Generation | Id) -> Generation:
-        """Wait until the generation is final; its clock stands still while the plan's window is closed."""
         ends, closed_before = self._deadline(), self._closed()
         deadline = ends
-        while True:
+        while True:  # in one function with the step, as each of many waiters holds its frames
             try:
-                return await self._steps.finish(subject, deadline=deadline)
+                final = await self._steps.finish(subject, deadline=deadline)
+                return await self._move(rows.COMPLETED, generation=final)
+            except GenerationFailedError as error:
+                await self._move(rows.FAILED, generation=error.generation, error=error)
+                raise
             except GenerationTimeoutError as error:
                 failure = error
             await self._steps.http.wait_for_window("get", paid=False, deadline=math.inf)
             later = ends + self._closed() - closed_before
             if later <= deadline:
+                self.row = evolve(self.row, generation=failure.generation or self.row.generation)
                 raise failure
             deadline, subject = later, failure.generation or subject
 

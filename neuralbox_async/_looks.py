@@ -6,8 +6,8 @@ leaves the next look to the others.
 """
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -85,20 +85,11 @@ class Looks:
             watch.take_hint(watch.job.hint, age=0.0)
         return watch
 
-    @contextmanager
-    def waiting(self, watch: Watch) -> Iterator[None]:
+    def waiting(self, watch: Watch) -> "_Waiting":
         """Count one more waiter for a watch; when the last one goes, nobody looks at it any more."""
-        self.http.rate.pending += not watch.waiters
-        watch.waiters += 1
         job = watch.job
-        try:
-            with nullcontext() if job is None else self.pacing.waiting(job.model, job.params):
-                yield
-        finally:
-            watch.waiters -= 1
-            if not watch.waiters:
-                self.http.rate.pending -= 1
-                self.pages.leave(watch)
+        known = nullcontext() if job is None else self.pacing.waiting(job.model, job.params)
+        return _Waiting(self, watch, known)
 
     def seconds_until_look(self, watch: Watch) -> float:
         """Answer in how many seconds a watch's own look is due; at once at what nothing is known of."""
@@ -215,6 +206,27 @@ class Looks:
         self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken_ms, hints=hints, now=now)
 
 
+@frozen
+class _Waiting:
+    """One waiter for a watch; no generator, as each of many waiters holds one."""
+
+    looks: Looks
+    watch: Watch
+    known: AbstractContextManager[object]
+
+    def __enter__(self) -> None:
+        self.looks.http.rate.pending += not self.watch.waiters
+        self.watch.waiters += 1
+        self.known.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self.known.__exit__(None, None, None)
+        self.watch.waiters -= 1
+        if not self.watch.waiters:
+            self.looks.http.rate.pending -= 1
+            self.looks.pages.leave(self.watch)
+
+
 class Following:
     """The looks at one generation until it is final, as an async iterator that may be left at any time.
 
@@ -239,24 +251,18 @@ class Following:
         if self._over:
             raise StopAsyncIteration
         if isinstance(self._subject, Generation) and self._subject.done:
-            latest = self._subject
-        else:
-            latest = await self._next_look()
-        self._over = latest.done
-        return latest
-
-    async def _next_look(self) -> Generation:
-        """Wait until somebody has looked once more, if need be oneself."""
+            self._over = True
+            return self._subject
         if self._watch is None:
             self._watch = self._looks.watch(self._subject)
             self._heard = self._watch.looks
-        watch = self._watch
-        with self._looks.waiting(watch):
-            latest = await self._until_looked(watch)
-        self._heard = watch.looks
+        with self._looks.waiting(self._watch):
+            latest = await self._until_looked(self._watch)
+        self._heard, self._over = self._watch.looks, latest.done
         return latest
 
     async def _until_looked(self, watch: Watch) -> Generation:
+        """Wait until somebody has looked once more, if need be oneself."""
         while watch.latest is None or watch.looks == self._heard:
             seconds = self._seconds_until_look(watch)
             together, page = math.inf, 0
@@ -267,8 +273,12 @@ class Following:
             if together <= SHORTEST_SLEEP:
                 await self._looks.look_at_page(page, deadline=self._deadline)
             elif seconds > SHORTEST_SLEEP:
-                with anyio.move_on_after(min(seconds, together)):
-                    await watch.changed.wait()
+                with anyio.CancelScope() as asleep:
+                    watch.asleep.append(asleep)
+                    try:
+                        await clock.sleep(min(seconds, together))
+                    finally:
+                        watch.asleep.remove(asleep)
             else:
                 await self._look(watch)
         return watch.latest

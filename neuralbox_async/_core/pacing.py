@@ -15,8 +15,8 @@ costs above the optimum: `nox -s bench -- pacing`.
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from itertools import accumulate
 from typing import Any, Final, Self, TypeVar
@@ -183,12 +183,23 @@ class _Ended:
 
 @define
 class _Model:
-    """What is known of one model: how long jobs take, and how wrong hints are (real seconds per hinted second)."""
+    """What is known of one model: how long jobs take, and how wrong hints are (real seconds per hinted second).
+
+    Each `with` block is a job that is waited for.
+    """
 
     durations: _Learned
     hint_errors: _Learned = field(factory=lambda: _Learned(pretend_durations(HINT_RANGE)[1:]))
     waiting: int = 0
     _unripe: list[_Ended] = field(factory=list)
+
+    def __enter__(self) -> None:
+        self.waiting += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.waiting -= 1
+        if self.waiting == 0:
+            self.points(math.inf)
 
     def note(self, duration: float, hint_errors: Sequence[float], *, age: float, now: float) -> None:
         """Take in a job. It counts at once if no other is waited for, else when it would be as old as the longest.
@@ -351,17 +362,9 @@ class Pacing:
             duration = math.sqrt(max(last, age / 9) * age)
             self._of(model, params).note(min(duration, age), (), age=age, now=now)
 
-    @contextmanager
-    def waiting(self, model: str, params: Mapping[str, Any] | None) -> Iterator[None]:
+    def waiting(self, model: str, params: Mapping[str, Any] | None) -> AbstractContextManager[object]:
         """Tell that a job is waited for: what another one teaches meanwhile counts a little later (see `learn`)."""
-        known = self._of(model, params)
-        known.waiting += 1
-        try:
-            yield
-        finally:
-            known.waiting -= 1
-            if known.waiting == 0:
-                known.points(math.inf)
+        return self._of(model, params)
 
     def export(self) -> dict[str, Any]:
         """Return all that was learned, and the options, as plain data for JSON; `Pacing.load` reads it."""

@@ -7,7 +7,7 @@ fast as that one, and work that blocks is done at once: such a clock does not wa
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
@@ -28,9 +28,9 @@ def wall() -> float:
     return _BEGAN + anyio.current_time() if is_virtual() else time.time()
 
 
-async def sleep(seconds: float) -> None:
+def sleep(seconds: float) -> Awaitable[None]:
     """Wait for this many seconds of the event loop's time."""
-    await anyio.sleep(seconds)
+    return anyio.sleep(seconds)
 
 
 def is_virtual() -> bool:
