@@ -207,9 +207,7 @@ class Run:
         row = life.row
         if not self._ledger.is_kept:
             await self._ledger.forget(row)
-        return Outcome(
-            request=request, key=row.key, index=index, generation=row.generation, error=error, path=row.path
-        )
+        return Outcome(request=request, key=row.key, index=index, generation=row.generation, error=error, path=row.path)
 
     async def _life(self, item: _Item) -> Life:
         row = item.row or await self._ledger.add(item.request, index=item.index, repeat=item.repeat)

@@ -115,7 +115,11 @@ async def test_a_large_error_is_read_to_64_kb() -> None:
     assert sends.pieces.taken == 1
 
 
-@pytest.mark.parametrize("body", [b"\x1f\x8b no gzip", b"{}", gzip.compress(json.dumps(REPLY).encode())[:-20]])
+@pytest.mark.parametrize(
+    "body",
+    [b"\x1f\x8b no gzip", b"{}", gzip.compress(json.dumps(REPLY).encode())[:-20]],
+    ids=["no gzip", "not packed", "cut"],
+)
 async def test_a_damaged_packed_body_is_an_error(body: bytes) -> None:
     """Not gzip, or cut: no value comes of it."""
     with pytest.raises(APIError):
