@@ -177,7 +177,7 @@ class AsyncNeuralBox:
         from neuralbox_async._stream import TextStream  # noqa: PLC0415
 
         request = conversation(model, prompt, params, messages)
-        return TextStream(self._looks, api.stream(request, extra), timeout=self._seconds(timeout))
+        return TextStream(self._steps, api.stream(request, extra), timeout=self._seconds(timeout))
 
     async def transcribe(
         self,

@@ -50,13 +50,18 @@ class Steps:
 
         `exchange` sends it, if it is to be sent in another way than whole.
         """
-        if self.budgets:
-            price = await self.price(request, deadline=deadline)
-            trail = set_aside(trail, request, Reservation(price, self.budgets), self.http)
+        trail = await self.within_budgets(trail, request, deadline=deadline)
         generation = await self.http.send(call, deadline=deadline, timeout=timeout, trail=trail, exchange=exchange)
         self.looks.jobs.remember(request, generation)
         self.http.tell(Accepted(request=request, generation=generation))
         return generation
+
+    async def within_budgets(self, trail: Trail, request: GenerationRequest, *, deadline: float) -> Trail:
+        """Return a trail whose POST leaves only if its price fits into every budget; raises what `price` raises."""
+        if not self.budgets:
+            return trail
+        price = await self.price(request, deadline=deadline)
+        return set_aside(trail, request, Reservation(price, self.budgets), self.http)
 
     async def price(self, request: GenerationRequest, *, deadline: float) -> int:
         """Return the tokens that a request may cost; raises BudgetExceededError if nobody knows."""

@@ -20,13 +20,15 @@ from neuralbox_async._core.errors import (
     ResponseError,
     UsageError,
 )
-from neuralbox_async._core.events import Abandoned, Accepted
-from neuralbox_async._core.models import COMPLETED, FAILED, Generation
+from neuralbox_async._core.events import Accepted
+from neuralbox_async._core.models import COMPLETED, FAILED, Generation, GenerationRequest
 from neuralbox_async._core.replies import read_generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, StreamEvent
 from neuralbox_async._edge import clock
+from neuralbox_async._edge.once import NO_TRAIL
 from neuralbox_async._edge.stream import OpenStream, open_stream
-from neuralbox_async._looks import Following, Looks
+from neuralbox_async._looks import Following
+from neuralbox_async._steps import Steps
 
 # A model that thinks may be silent for long before its first word; looking instead costs the stream.
 IDLE_SECONDS: Final = 60.0
@@ -37,13 +39,14 @@ LOOK_SECONDS: Final = 2.0
 class TextStream:
     """A text as it is written: `async with nb.stream(…) as stream`, then `async for piece in stream`.
 
-    It belongs to one task. Leaving the block early drops the connection; an `Abandoned` event tells the id of what may
-    be paid for.
+    It belongs to one task, and is opened once. Leaving the block early drops the connection; an `Abandoned` event tells
+    the id of what may be paid for, and its price stays set aside in budgets until a look at it shows what it cost.
     """
 
-    def __init__(self, looks: Looks, call: Call[Generation], *, timeout: float) -> None:
-        self._looks = looks
+    def __init__(self, steps: Steps, call: Call[Generation], *, timeout: float) -> None:
+        self._steps = steps
         self._call = call
+        self._request = _paid_for(call)
         self._timeout = timeout
         self._deadline = 0.0
         self._open: OpenStream | None = None
@@ -70,22 +73,24 @@ class TextStream:
         return self.generation
 
     async def __aenter__(self) -> Self:
-        request = self._call.request
-        assert request is not None  # noqa: S101 - a stream pays
+        if self._deadline:
+            raise UsageError("A stream is opened once, since it costs tokens each time; call nb.stream(…) again.")
         self._deadline = clock.now() + self._timeout
-        self._open = await open_stream(self._looks.http, self._call, deadline=self._deadline)
+        trail = await self._steps.within_budgets(NO_TRAIL, self._request, deadline=self._deadline)
+        self._open = await open_stream(self._steps.http, self._call, deadline=self._deadline, trail=trail)
         self._latest = self._open.generation
-        self._looks.http.tell(Accepted(request=request, generation=self._latest))
+        self._steps.http.tell(Accepted(request=self._request, generation=self._latest))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open is not None:
-            await self._open.aclose()
-        if not self._over and self._call.request is not None:
-            partial = evolve(self.generation, text=self.text)
-            self._looks.http.tell(Abandoned(request=self._call.request, generation=partial))
+        try:
+            if self._open is not None:
+                await self._open.aclose()
+        finally:
+            if not self._over:
+                self._steps.abandon(self._request, evolve(self.generation, text=self.text))
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -138,10 +143,9 @@ class TextStream:
     async def _looked_up(self, opened: OpenStream) -> Generation:
         """Wait until the generation is final, now that its stream says no more."""
         await opened.aclose()  # its place may be the only one
-        assert self._call.request is not None  # noqa: S101 - a stream pays
-        self._looks.jobs.remember(self._call.request, self.generation)
+        self._steps.looks.jobs.remember(self._request, self.generation)
         failure: NeuralBoxError | None = None
-        looks = evolve(self._looks, poll_interval=self._looks.poll_interval or LOOK_SECONDS)
+        looks = evolve(self._steps.looks, poll_interval=self._steps.looks.poll_interval or LOOK_SECONDS)
         if clock.now() < self._deadline:
             try:
                 return [look async for look in Following(looks, self.generation.id, deadline=self._deadline)][-1]
@@ -168,8 +172,12 @@ class TextStream:
         self._over = True
         if final.failed:
             self._latest = evolve(final, text=received)
-            raise self._failed(self._latest)
+            error = self._failed(self._latest)
+            if error.billed == "no":  # else it stays set aside in budgets until a look tells
+                self._steps.http.reservations.see(final)
+            raise error
         self._latest = final
+        self._steps.http.reservations.see(final)
         if not whole.startswith(received) or final.text is None:
             raise ResponseError(
                 f"stream: generation {final.id} is completed, and its text does not continue what was received before "
@@ -189,3 +197,8 @@ class TextStream:
             generation_id=failed.id,
             generation=failed,
         )
+
+
+def _paid_for(call: Call[Generation]) -> GenerationRequest:
+    assert call.request is not None  # noqa: S101 - a stream pays
+    return call.request

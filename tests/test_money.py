@@ -7,7 +7,16 @@ from typing import Any
 import anyio
 import pytest
 
-from neuralbox_async import APIConnectionError, APITimeoutError, Budget, GenerationRequest
+from neuralbox_async import (
+    APIConnectionError,
+    APITimeoutError,
+    Budget,
+    BudgetExceededError,
+    GenerationFailedError,
+    GenerationRequest,
+    NeuralBoxError,
+    UsageError,
+)
 from neuralbox_async.sandbox import Sandbox, faults
 
 pytestmark = pytest.mark.anyio
@@ -117,3 +126,72 @@ async def test_a_service_that_is_away_is_said_as_such() -> None:
         with pytest.raises(APIConnectionError) as caught:
             await nb.submit("luma-ray2-flash", "A flower")
     assert caught.value.retryable
+
+
+async def test_a_budget_holds_for_streams() -> None:
+    """The price is set aside before the POST leaves, and what the stream's end tells takes its place."""
+    sandbox, budget = rich(), Budget(3)
+    async with sandbox.client(budget=budget) as nb:
+        async with nb.stream("gpt-5", "Hello") as stream:
+            assert (budget.reserved, budget.spent) == (2, 0)
+            await stream.until_done()
+            assert (budget.reserved, budget.spent) == (0, 2)
+        with pytest.raises(BudgetExceededError, match="1 left"):
+            await nb.stream("gpt-5", "Hello").__aenter__()
+    assert sandbox.booked == 1
+
+
+async def test_a_stream_that_is_left_stays_set_aside_until_a_look() -> None:
+    """Nobody knows yet what it will have cost."""
+    sandbox, budget = rich(), Budget(100)
+    async with sandbox.client(budget=budget) as nb:
+        async with nb.stream("gpt-5", "Hello") as stream:
+            await anext(stream)
+        assert (budget.reserved, budget.spent) == (2, 0)
+        await nb.wait(stream.generation)
+        assert (budget.reserved, budget.spent) == (0, 2)
+
+
+@pytest.mark.parametrize(("fault", "reserved"), [(faults.lost(), 2), (faults.status(422), 0)], ids=["lost", "refused"])
+async def test_a_stream_that_did_not_begin_keeps_what_it_may_cost(fault: faults.Fault, reserved: int) -> None:
+    """In doubt it stays set aside; refused it comes back."""
+    sandbox, budget = rich(), Budget(100)
+    sandbox.order(fault, on="POST /generate/stream")
+    async with sandbox.client(budget=budget) as nb:
+        with pytest.raises(NeuralBoxError):
+            await nb.stream("gpt-5", "Hello").__aenter__()
+    assert (budget.reserved, budget.spent) == (reserved, 0)
+
+
+async def test_a_failed_stream_stays_set_aside_until_a_look() -> None:
+    """Whether the words that came before are charged is not documented."""
+    sandbox, budget = rich(), Budget(100)
+    async with sandbox.client(budget=budget) as nb, nb.stream("gpt-5", "Forbidden") as stream:
+        with pytest.raises(GenerationFailedError) as caught:
+            await stream.until_done()
+        assert (caught.value.billed, budget.reserved) == ("unknown", 2)
+        assert (await nb.get(stream.generation)).failed
+        assert (budget.reserved, budget.spent) == (0, 0)
+
+
+async def test_a_budget_holds_for_speech() -> None:
+    """The same rule again."""
+    sandbox, budget = rich(), Budget(3)
+    async with sandbox.client(budget=budget) as nb:
+        await nb.transcribe(b"RIFF", filename="speech.wav")
+        assert (budget.reserved, budget.spent) == (0, 2)
+        with pytest.raises(BudgetExceededError, match="1 left"):
+            await nb.transcribe(b"RIFF", filename="speech.wav")
+    assert sandbox.booked == 1
+
+
+async def test_a_stream_is_opened_once() -> None:
+    """Opened again it would cost again, and give nothing."""
+    sandbox = rich()
+    async with sandbox.client() as nb:
+        stream = nb.stream("gpt-5", "Hello")
+        async with stream:
+            await stream.until_done()
+        with pytest.raises(UsageError, match="opened once"):
+            await stream.__aenter__()
+    assert sandbox.booked == 1

@@ -24,7 +24,7 @@ from neuralbox_async._core.models import PENDING, Generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, Parser, Started, StreamEvent, Unreadable
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import PAID_TIMEOUTS, Http
-from neuralbox_async._edge.once import Witness, timed_out
+from neuralbox_async._edge.once import NO_TRAIL, Trail, Witness, timed_out
 
 # How long the end of a stream may take after its last event, for its connection to be used again.
 LAST_WORDS_SECONDS: Final = 1.0
@@ -62,22 +62,23 @@ class OpenStream:
         await self._held.aclose()
 
 
-async def open_stream(http: Http, call: Call[Generation], *, deadline: float) -> OpenStream:
+async def open_stream(http: Http, call: Call[Generation], *, deadline: float, trail: Trail = NO_TRAIL) -> OpenStream:
     """Send the POST of a stream, again where it certainly cost nothing, and return it once its id is known.
 
-    The deadline is loop time. Raises what `Http.send` raises, and GenerationFailedError if the first event says so.
+    The deadline is loop time; `trail` follows the POST. Raises what `Http.send` raises, and GenerationFailedError if
+    the first event says so.
     """
     failures = 0
     while True:
         try:
-            return await _attempt(http, call, deadline)
+            return await _attempt(http, call, deadline, trail)
         except NeuralBoxError as error:
             failure = error
         failures += 1
         await http.wait_to_retry(call, failure, failures, deadline)
 
 
-async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenStream:
+async def _attempt(http: Http, call: Call[Generation], deadline: float, trail: Trail) -> OpenStream:
     with anyio.CancelScope(deadline=deadline) as scope:
         await http.wait_for_window(call.operation, paid=True, deadline=deadline)
         async with AsyncExitStack() as held:
@@ -87,7 +88,7 @@ async def _attempt(http: Http, call: Call[Generation], deadline: float) -> OpenS
             scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
             http.rate.begin(paid=True, now=clock.now())
             try:
-                generation = await http.send_once(call, client, opening.exchange, deadline=deadline)
+                generation = await http.send_once(call, client, opening.exchange, deadline=deadline, trail=trail)
             finally:
                 http.rate.end(paid=True)
             return OpenStream(generation, opening, held.pop_all())
