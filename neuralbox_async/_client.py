@@ -380,7 +380,7 @@ class AsyncNeuralBox:
         looked at once more, so that nothing is missing. The same error may be reconciled again.
 
         Args:
-            error: What `generate` or `submit` raised, in this process or another.
+            error: What `generate`, `submit`, `stream`, `transcribe` or a run's outcome had, in this process or another.
             settle: Seconds after the POST that its absence from the history proves that nothing was booked; None: as
                 long as the model may take, and 30 s. Until then the history is read again and again.
             timeout: Seconds for the whole call; None: until that is proved, or a generation is found.
@@ -389,12 +389,17 @@ class AsyncNeuralBox:
             The generation; None if the history has none: then nothing was booked, as far as a history can tell.
 
         Raises:
-            OutcomeUnknownError: several requests could own what is there, or the time was not enough.
+            UsageError: it is about what costs nothing (a new key, a favourite): no generation came of that.
+            OutcomeUnknownError: several requests could own what is there, it does not say what it was made of (as for
+                recordings), or the time was not enough.
             APIError: the history could not be read.
         """
         request = error.request
         if request is None:
-            raise UsageError("reconcile takes an OutcomeUnknownError that generate or submit has raised.")
+            raise UsageError(
+                "This OutcomeUnknownError has no request: it is about what costs nothing and leaves nothing in the "
+                "history. See in your NeuralBox profile whether it was carried out."
+            )
         intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
         settle = None if settle is None else checked_wait("settle", settle)
         with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):

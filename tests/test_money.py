@@ -15,6 +15,7 @@ from neuralbox_async import (
     GenerationFailedError,
     GenerationRequest,
     NeuralBoxError,
+    OutcomeUnknownError,
     UsageError,
 )
 from neuralbox_async.sandbox import Sandbox, faults
@@ -195,3 +196,46 @@ async def test_a_stream_is_opened_once() -> None:
         with pytest.raises(UsageError, match="opened once"):
             await stream.__aenter__()
     assert sandbox.booked == 1
+
+
+async def test_a_lost_stream_can_be_reconciled() -> None:
+    """The history shows the message that it was asked with."""
+    sandbox = rich()
+    sandbox.order(faults.lost(), on="POST /generate/stream")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    async with sandbox.client() as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.stream("gpt-5", "Hello", messages=messages).__aenter__()
+        found = await nb.reconcile(caught.value)
+    assert found is not None
+    assert [job.id for job in sandbox.world.jobs.values()] == [found.id]
+
+
+@pytest.mark.parametrize("named", [faults.lost(), faults.cut()], ids=["booked", "not booked"])
+async def test_a_lost_transcription_is_not_called_absent(named: faults.Fault) -> None:
+    """Something newer was heard with that model, and a recording has no prompt to tell them apart by."""
+    sandbox = rich()
+    async with sandbox.client() as nb:
+        await nb.balance()
+        sandbox.order(named, on="POST /stt")
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.transcribe(b"RIFF", filename="speech.wav")
+        async with sandbox.client() as website:
+            await website.transcribe(b"RIFF", filename="website.ogg")
+        if named == faults.cut():
+            with pytest.raises(OutcomeUnknownError, match="does not tell"):
+                await nb.reconcile(caught.value)
+        else:
+            assert await nb.reconcile(caught.value) is not None
+
+
+async def test_what_costs_nothing_cannot_be_reconciled() -> None:
+    """No generation came of a new key: the error says where to look instead."""
+    sandbox = rich()
+    sandbox.order(faults.lost(), on="POST /keys")
+    async with sandbox.client() as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.create_key("spare")
+        assert (caught.value.billed, caught.value.request) == ("no", None)
+        with pytest.raises(UsageError, match="profile"):
+            await nb.reconcile(caught.value)

@@ -3,7 +3,7 @@
 Newer than the POST: an id above the highest that was known before it, where ids are integers; else created when it was
 sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that is still to come can.
 Where two POSTs for different things could own one entry, neither gets it: a wrong result is worse than an honest
-"unknown".
+"unknown". What does not say its prompt (recordings have none) or its age is nobody's, and no proof of absence either.
 """
 
 import math
@@ -23,6 +23,8 @@ from neuralbox_async._core.models import COMPLETED, FAILED, Generation, Generati
 SLACK: Final = 5.0
 # A prompt cut short without a mark is still telling if this many characters of it are there.
 SHORTEST_STEM: Final = 60
+# The history's category of what was made of a recording: whatever it shows as a prompt, a recording has none.
+SPEECH_TO_TEXT: Final = "stt"
 MOST_REMEMBERED: Final = 200_000
 _PREFERENCE: Final = {COMPLETED: 0, FAILED: 2}
 
@@ -145,7 +147,8 @@ class Claims:
     Attributes:
         found: The generation of each intent that has one.
         open: The keys of intents that have none yet, and may get one: something is there that will be told apart.
-        disputed: The keys of intents that could own something that a POST for something else could own as well.
+        disputed: The keys of intents that could own something that a POST for something else could own as well, or that
+            does not say enough of itself.
         surplus: Entries that fit intents and are more than these: duplicates that the infrastructure made, or foreign.
     """
 
@@ -181,7 +184,9 @@ def claim(
     claimed = {key: each for each in reading.entries if (key := owned.get(each.id)) is not None}
     found = {each.key: claimed[each.key] for each in intents if each.key in claimed}
     groups = _grouped(intents, others, on_their_way, done=claimed)
-    _sort_in([each for each in reading.entries if each.id not in owned], groups, reading.skew)
+    unowned = [each for each in reading.entries if each.id not in owned]
+    _sort_in(unowned, groups, reading.skew)
+    silent = _silent(unowned)
     wanted = {each.key for each in intents}
     still_open, disputed, surplus = set[str](), set[str](), list[Generation]()
     for group in groups:
@@ -199,6 +204,8 @@ def claim(
             surplus += [each for each in group.entries if each.id not in taken]
             if group.awaits_answers:
                 still_open |= keys - matched.keys()
+            elif group.is_vague or group.could_own(silent, reading.skew):
+                disputed |= keys - matched.keys()
     return Claims(found=found, open=frozenset(still_open), disputed=frozenset(disputed), surplus=surplus)
 
 
@@ -213,6 +220,7 @@ class _Group:
         entries: What may be theirs, and no POST's that is on its way.
         awaits_answers: Whether there is more, which a POST on its way may own.
         is_disputed: Whether requests for something else could own one of the entries.
+        is_vague: Whether there is something of that prompt that does not say how old it is.
     """
 
     prompt: str
@@ -221,6 +229,23 @@ class _Group:
     entries: list[Generation] = field(factory=list[Generation])
     awaits_answers: bool = False
     is_disputed: bool = False
+    is_vague: bool = False
+
+    def could_own(self, silent: Iterable[Generation], skew: float) -> bool:
+        """Say whether entries that do not say their prompt could be one of these in doubt."""
+        doubts = _loosest(self.intents)
+        return any(_is_of(one, each) and _is_newer(one, each, skew) is not False for each in silent for one in doubts)
+
+
+def _silent(entries: Iterable[Generation]) -> Sequence[Generation]:
+    """Return entries that do not say what was asked for; of those that are alike the newest: up to four of a model."""
+    found: dict[tuple[str | None, bool, bool], Generation] = {}
+    for entry in entries:
+        if (entry.prompt or "").strip() and entry.category != SPEECH_TO_TEXT:
+            continue
+        kind = (entry.model, isinstance(entry.id, int), entry.created_at is None)
+        found[kind] = max(found.get(kind, entry), entry, key=_age_order)
+    return list(found.values())
 
 
 def _grouped(
@@ -253,6 +278,8 @@ def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: floa
             if not _says(shown, prompts[place]):
                 break  # in order, those that begin with the stem lie together, the stem itself at their head
             near.append(groups[place])
+        for each in near:
+            each.is_vague |= any(_is_of(one, entry) and _is_newer(one, entry, skew) is None for one in doubts[id(each)])
         takers = [each for each in near if any(may_be(one, entry, skew=skew) for one in doubts[id(each)])]
         is_awaited = any(may_be(one, entry, skew=skew) for each in near for one in posts[id(each)])
         for group in takers:
@@ -273,11 +300,19 @@ def _loosest(intents: Sequence[Intent]) -> list[Intent]:
 
 def may_be(intent: Intent, entry: Generation, *, skew: float) -> bool:
     """Say whether an entry can be what an intent has led to."""
-    if entry.model not in (None, intent.request.model) or not _says(entry.prompt, intent.request.prompt):
-        return False
+    said = _is_of(intent, entry) and _says(entry.prompt, intent.request.prompt)
+    return said and _is_newer(intent, entry, skew) is True
+
+
+def _is_of(intent: Intent, entry: Generation) -> bool:
+    return entry.model in (None, intent.request.model)
+
+
+def _is_newer(intent: Intent, entry: Generation, skew: float) -> bool | None:
+    """Say whether an entry is newer than a POST; None if it does not say."""
     if isinstance(entry.id, int) and intent.after_id is not None:
         return entry.id > intent.after_id
-    return entry.created_at is not None and entry.created_at.timestamp() >= _earliest(intent, skew)
+    return None if entry.created_at is None else entry.created_at.timestamp() >= _earliest(intent, skew)
 
 
 def is_read(intent: Intent, reading: Reading) -> bool:

@@ -386,3 +386,29 @@ def test_the_order_of_intents_and_entries_changes_nothing(world: dict[str, Any],
     everything = {**world, "others": [], "owned": {}, "on_their_way": []}
     turned = {**everything, "intents": everything["intents"][::-1]}
     assert judged(everything).found.keys() == judged(turned).found.keys()
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_proof"),
+    [
+        (entry(11, prompt=None), False),
+        (entry(11, prompt=" "), False),
+        (entry(11, prompt=None, model=None), False),
+        (entry(11, prompt="A transcript", category="stt"), False),
+        (entry("gen_1", prompt=None, at=None), False),
+        (entry("gen_1", at=None), False),  # the prompt fits, and nothing says that it is older
+        (entry(10, prompt=None), True),
+        (entry("gen_1", prompt=None, at=NOON - 60), True),
+        (entry(11, prompt=None, model="kling-v2.1-pro"), True),
+        (entry("gen_1", prompt="A tree", at=None), True),
+    ],
+)
+def test_what_does_not_say_enough_is_no_proof_of_absence(shown: Generation, is_proof: bool) -> None:  # noqa: FBT001 - a table's column
+    """It could be the intent's: so it is not given to it, and nobody says that there is nothing."""
+    assert told(claims([intent()], shown)) == ({}, set(), set() if is_proof else {"a"}, [])
+
+
+def test_what_says_nothing_takes_nothing_away() -> None:
+    """An entry that fits is found beside one that could; a newer one that says nothing is not hidden by an older."""
+    assert told(claims([intent()], entry(11, prompt=None), entry(12))) == ({"a": 12}, set(), set(), [])
+    assert claims([intent()], entry(9, prompt=None), entry(11, prompt=None), entry(8, prompt=None)).disputed == {"a"}
