@@ -403,7 +403,9 @@ class AsyncNeuralBox:
         intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
         settle = None if settle is None else checked_wait("settle", settle)
         with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):
-            return await self._steps.reconcile(Doubts(self._http, no_owners, no_others), intent, settle=settle)
+            found = await self._steps.reconcile(Doubts(self._http, no_owners, no_others), intent, settle=settle)
+            self._http.reservations.reconcile(error.sent_at, found)
+            return found
         raise evolve(error)
 
     def history(

@@ -15,7 +15,6 @@ from neuralbox_async._core.errors import (
     APIError,
     AuthenticationError,
     BudgetExceededError,
-    NeuralBoxError,
     OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitError,
@@ -110,8 +109,11 @@ def set_aside(trail: Trail, request: GenerationRequest, reservation: Reservation
         if isinstance(came, Generation):
             http.reservations.bind(came, reservation)
             held.clear()
-        elif isinstance(came, NeuralBoxError) and not isinstance(came, OutcomeUnknownError):
+        elif not isinstance(came, OutcomeUnknownError):
             release()
+        elif not trail.is_written:  # else the ledger has it
+            http.reservations.doubt(came.sent_at, reservation)
+            held.clear()
         await trail.settled(came)
 
     return Trail(sending=sending, settled=settled, is_written=trail.is_written)

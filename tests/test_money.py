@@ -239,3 +239,17 @@ async def test_what_costs_nothing_cannot_be_reconciled() -> None:
         assert (caught.value.billed, caught.value.request) == ("no", None)
         with pytest.raises(UsageError, match="profile"):
             await nb.reconcile(caught.value)
+
+
+@pytest.mark.parametrize(("fault", "spent"), [(faults.lost(), 2), (faults.cut(), 0)], ids=["booked", "not booked"])
+async def test_what_is_reconciled_is_settled(fault: faults.Fault, spent: int) -> None:
+    """What the history shows takes the place of the price that was set aside; nothing costs nothing."""
+    sandbox, budget = rich(), Budget(100)
+    sandbox.order(fault)
+    async with sandbox.client(budget=budget) as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.generate("gpt-5", "Hello")
+        assert (budget.reserved, budget.spent) == (2, 0)
+        for _ in range(2):
+            await nb.reconcile(caught.value)
+            assert (budget.reserved, budget.spent) == (0, spent)

@@ -79,6 +79,7 @@ class Reservations:
     """
 
     _open: dict[Id, Reservation] = field(factory=dict[Id, Reservation], init=False)
+    _in_doubt: dict[float, Reservation] = field(factory=dict[float, Reservation], init=False)
     dearest: dict[str, int] = field(factory=dict[str, int], init=False)
 
     def bind(self, generation: Generation, reservation: Reservation) -> None:
@@ -86,6 +87,20 @@ class Reservations:
         if len(self._open) < MOST_REMEMBERED:
             self._open[generation.id] = reservation
         self.see(generation)
+
+    def doubt(self, sent_at: float, reservation: Reservation) -> None:
+        """Take in that the answer to a single call's POST was lost; its moment tells it from all others."""
+        if len(self._in_doubt) < MOST_REMEMBERED:
+            self._in_doubt[sent_at] = reservation
+
+    def reconcile(self, sent_at: float, found: Generation | None) -> None:
+        """Take in what the history has shown that such a POST led to; None: nothing, so its price comes back."""
+        reservation = self._in_doubt.pop(sent_at, None)
+        if reservation is not None and found is not None:
+            self.bind(found, reservation)
+        elif reservation is not None:
+            for budget in reservation.budgets:
+                budget.release(reservation.price)
 
     def see(self, generation: Generation) -> None:
         """Settle the price of a generation that is final."""
