@@ -110,12 +110,17 @@ class Once(Generic[T]):
             return await self._send(deadline)
 
     async def _send(self, deadline: float) -> T:
-        witness, outcome = Witness(self.call.body or b""), list[T | NeuralBoxError]()
+        witness, outcome = Witness(self.call.body or b""), list[T | BaseException]()
         finished = anyio.Event()
         scope = anyio.CancelScope(shield=True, deadline=deadline)
 
         async def post() -> None:
-            outcome.append(await self._outcome(witness, scope))
+            try:
+                outcome.append(await self._outcome(witness, scope))
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside of the group
+                outcome.append(error)
             finished.set()
 
         try:
@@ -130,7 +135,7 @@ class Once(Generic[T]):
             if witness.pulled and not self.trail.is_written:
                 self._report_abandoned(witness, outcome)
             raise
-        if isinstance(outcome[0], NeuralBoxError):
+        if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]
 
@@ -157,7 +162,7 @@ class Once(Generic[T]):
         sent_at = self.known.moment(witness.sent_at) if witness.pulled else 0.0
         return retry.judge(self.call, failure, pulled=witness.pulled, sent_at=sent_at, after_id=after_id)
 
-    def _report_abandoned(self, witness: Witness, outcome: list[T | NeuralBoxError]) -> None:
+    def _report_abandoned(self, witness: Witness, outcome: list[T | BaseException]) -> None:
         request = self.call.request
         if request is None:
             return

@@ -263,3 +263,18 @@ async def test_a_storm_of_native_cancellations_loses_no_connection() -> None:
     began = anyio.current_time()
     await asyncio.gather(*(nb.get(number) for number in range(3)))
     assert anyio.current_time() - began == pytest.approx(1)
+
+
+class Interrupted(BaseException):
+    """What no library may swallow, such as a program's own way out."""
+
+
+async def test_an_interruption_of_a_post_leaves_as_itself() -> None:
+    """Never in a group, which no `except` of the caller's would catch."""
+
+    def interrupt() -> httpx.Response:
+        raise Interrupted
+
+    async with client(Slow(answer=interrupt), []) as nb:
+        with pytest.raises(Interrupted):
+            await nb.submit("gpt-5", "Hello")
