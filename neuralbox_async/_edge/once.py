@@ -132,12 +132,14 @@ class Once(Generic[T]):
                     scope.deadline = min(deadline, clock.now() + GRACE_SECONDS) if witness.pulled else -math.inf
                     raise
         except BaseException:
-            if witness.pulled and not self.trail.is_written:
-                self._report_abandoned(witness, outcome)
+            self._report_abandoned(witness, outcome)
             raise
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
+        came = outcome[0]
+        if not isinstance(came, BaseException):
+            return came
+        if not isinstance(came, NeuralBoxError):
+            self._report_abandoned(witness, outcome)
+        raise came
 
     async def _outcome(self, witness: Witness, scope: anyio.CancelScope) -> T | NeuralBoxError:
         after_id = self.known.highest_id
@@ -164,12 +166,12 @@ class Once(Generic[T]):
 
     def _report_abandoned(self, witness: Witness, outcome: list[T | BaseException]) -> None:
         request = self.call.request
-        if request is None:
+        if request is None or not witness.pulled or self.trail.is_written:
             return
         for found in outcome:
             if isinstance(found, Generation):
                 self.tell(Abandoned(request=request, generation=found, sent_at=witness.sent_at))
-            elif isinstance(found, OutcomeUnknownError):
+            elif isinstance(found, OutcomeUnknownError) or not isinstance(found, NeuralBoxError):
                 self.tell(Abandoned(request=request, generation=None, sent_at=witness.sent_at))
 
 

@@ -270,11 +270,13 @@ class Interrupted(BaseException):
 
 
 async def test_an_interruption_of_a_post_leaves_as_itself() -> None:
-    """Never in a group, which no `except` of the caller's would catch."""
+    """Never in a group, which no `except` of the caller's would catch; and the POST had left, which is told."""
 
     def interrupt() -> httpx.Response:
         raise Interrupted
 
-    async with client(Slow(answer=interrupt), []) as nb:
+    events: list[Event] = []
+    async with client(Slow(answer=interrupt), events) as nb:
         with pytest.raises(Interrupted):
             await nb.submit("gpt-5", "Hello")
+    assert abandoned(events) == [None]
