@@ -196,7 +196,8 @@ class Run:
             return Outcome(request=request, key=key, index=index, error=self._ends_with(failure))
         error: NeuralBoxError | OSError | None = None
         try:
-            await life.live()
+            while await life.step():
+                pass
         except NeuralBoxError as failure:
             error = self._ends_with(failure) if life.row.state == rows.PLANNED else failure
         except OSError as failure:

@@ -112,7 +112,7 @@ async def fan_out(
         async with anyio.create_task_group() as workers:
             with ending.feeding:
                 try:
-                    await _feed(Each(items), slots, lambda item: workers.start_soon(run, item))
+                    await _feed(Each(items), slots, lambda item: workers.start_soon(run, item, name="fan_out item"))
                 except Exception as error:  # noqa: BLE001 - raised to the reader, after what had begun
                     ending.because(error)
         results.end()

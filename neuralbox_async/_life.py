@@ -85,13 +85,8 @@ class Life:
         # One accepted in this process has an age that is known; any other is looked at at once.
         self._subject: Generation | Id | None = None if row.generation is None else row.generation.id
 
-    async def live(self) -> None:
-        """Take all steps that are left; raises what stops the item where it stands."""
-        while await self._step():
-            pass
-
-    def _step(self) -> Awaitable[bool]:
-        """Take the next step; the answer is whether there is another."""
+    def step(self) -> Awaitable[bool]:
+        """Take the next step, and answer whether there may be another; raises what stops the item where it stands."""
         steps: Mapping[str, Callable[[], Awaitable[bool]]] = {
             rows.PLANNED: self._submit,
             rows.IN_DOUBT: self._reconcile,

@@ -256,32 +256,31 @@ class Following:
         if self._watch is None:
             self._watch = self._looks.watch(self._subject)
             self._heard = self._watch.looks
-        with self._looks.waiting(self._watch):
-            latest = await self._until_looked(self._watch)
-        self._heard, self._over = self._watch.looks, latest.done
-        return latest
-
-    async def _until_looked(self, watch: Watch) -> Generation:
-        """Wait until somebody has looked once more, if need be oneself."""
-        while watch.latest is None or watch.looks == self._heard:
-            seconds = self._seconds_until_look(watch)
-            together, page = math.inf, 0
-            if watch.looking:
-                seconds = self._deadline - clock.now()
-            else:
-                together, page = self._looks.next_page(watch, seconds)
-            if together <= SHORTEST_SLEEP:
-                await self._looks.look_at_page(page, deadline=self._deadline)
-            elif seconds > SHORTEST_SLEEP:
-                with anyio.CancelScope() as asleep:
-                    watch.asleep.append(asleep)
-                    try:
-                        await clock.sleep(min(seconds, together))
-                    finally:
-                        watch.asleep.remove(asleep)
-            else:
-                await self._look(watch)
+        watch = self._watch
+        with self._looks.waiting(watch):
+            while watch.latest is None or watch.looks == self._heard:  # here, as each of many waiters holds its frames
+                seconds, page = self._next_look(watch)
+                if seconds > SHORTEST_SLEEP:
+                    with anyio.CancelScope() as asleep:
+                        watch.asleep.append(asleep)
+                        try:
+                            await clock.sleep(seconds)
+                        finally:
+                            watch.asleep.remove(asleep)
+                elif page:
+                    await self._looks.look_at_page(page, deadline=self._deadline)
+                else:
+                    await self._look(watch)
+        self._heard, self._over = watch.looks, watch.latest.done
         return watch.latest
+
+    def _next_look(self, watch: Watch) -> tuple[float, int]:
+        """Answer in how many seconds to look, or to think again, and at which page of the history; 0: at the job."""
+        seconds = self._seconds_until_look(watch)
+        if watch.looking:
+            return self._deadline - clock.now(), 0
+        together, page = self._looks.next_page(watch, seconds)
+        return (together, page) if together <= max(seconds, SHORTEST_SLEEP) else (seconds, 0)
 
     async def _look(self, watch: Watch) -> None:
         try:

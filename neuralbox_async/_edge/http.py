@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, lru_cache
+from sys import intern
 from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
@@ -265,7 +266,7 @@ class Http:
 
     def answer(self, call: Call[Any], status: int, headers: httpx.Headers, body: bytes) -> Answer:
         """Return an answer without the key, should the service echo it, and note what it says of the plan's windows."""
-        hidden = {name: self.key.hidden_in_text(value) for name, value in headers.items()}
+        hidden = {intern(name): self.key.hidden_in_text(value) for name, value in headers.items()}
         self.rate.note(hidden, now=clock.now(), wall=clock.wall(), paid=call.request is not None)
         if status != 429:
             self.rate.passed()
