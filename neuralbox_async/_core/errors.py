@@ -166,8 +166,8 @@ class GenerationTimeoutError(NeuralBoxError, TimeoutError):
 class OutcomeUnknownError(NeuralBoxError):
     """The request was handed to the network and no readable answer came: it may have been accepted and charged.
 
-    Never raised twice for one POST, and the POST is never repeated by itself. Look for it in the history: same model
-    and prompt, an id above `after_id`, created at `sent_at` or later.
+    The POST is never repeated by itself. `await nb.reconcile(error)` looks for it in the history: the same model and
+    prompt, an id above `after_id`, created at `sent_at` or later.
 
     Attributes:
         request: What was asked for; None for what costs nothing (a new key, a favourite): `billed` is "no" then.

@@ -55,20 +55,27 @@ def judge(
         return error
     if call.request is None:
         return OutcomeUnknownError(
-            f"{call.operation}: the request was sent and its outcome is unknown ({error}). It was not sent again, it "
-            "costs nothing. See in your NeuralBox profile whether it was carried out before you repeat it.",
+            f"{call.operation}: the request was sent and its outcome is unknown ({_came(call, error)}). It was not "
+            "sent again, it costs nothing. See in your NeuralBox profile whether it was done before you repeat it.",
             generation_id=call.generation_id,
             sent_at=sent_at,
             after_id=after_id,
         )
     return OutcomeUnknownError(
-        f"{call.operation}: the request for {call.request.model} was sent and its outcome is unknown ({error}). It was "
-        "not sent again. Look for it in your account's history before you repeat it, it may have been charged.",
+        f"{call.operation}: the request for {call.request.model} was sent and its outcome is unknown "
+        f"({_came(call, error)}). It was not sent again, it may have been charged: look for it in the history, with "
+        "await nb.reconcile(error), before you repeat it.",
         billed="unknown",
         request=call.request,
         sent_at=sent_at,
         after_id=after_id,
     )
+
+
+def _came(call: Call[Any], error: NeuralBoxError) -> str:
+    """Return what came in place of an answer, without the advice behind it: that is for what may be sent again."""
+    said = str(error).removeprefix(f"{call.operation}: ")
+    return said if isinstance(error, APIStatusError) else said.rpartition("; ")[0] or said
 
 
 def was_done(call: Call[Any], error: NeuralBoxError, *, attempt: int) -> bool:

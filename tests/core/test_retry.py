@@ -53,6 +53,25 @@ def test_every_status_of_a_paid_post_has_a_class(status: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "generate: no answer within the timeout; pass a longer timeout or try again later.",
+            "no answer within the timeout",
+        ),
+        ("generate: no answer (ReadError: a; b); check the network and base_url.", "no answer (ReadError: a; b)"),
+        ("cut", "cut"),
+    ],
+)
+def test_doubt_comes_without_advice_to_repeat(said: str, shown: str) -> None:
+    """Whoever reads that a request may be charged reads how to look for it, not that it may be tried again."""
+    doubt = str(judged(APIConnectionError(said, retryable=True)))
+    assert f"({shown})" in doubt
+    assert "try again" not in doubt
+    assert "await nb.reconcile(error)" in doubt
+
+
+@pytest.mark.parametrize(
     ("status", "code", "passing"),
     [
         (503, "model_unavailable", True),

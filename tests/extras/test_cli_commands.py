@@ -64,6 +64,7 @@ def test_generate_json(cli: Any) -> None:
     ("fault", "code", "says"),
     [
         (faults.lost(), 3, "its outcome is unknown"),
+        (faults.lost(), 3, "look for it in the history, with neuralbox history, before"),
         (faults.status(422, "validation_error"), 1, "422"),
         (faults.status(402, "insufficient_tokens"), 4, "402"),
         (faults.status(403, "insufficient_plan"), 4, "403"),

@@ -19,6 +19,7 @@ _WORDS: Final = tuple(
         (r"with a longer timeout", "with a longer --timeout"),
         (r"^timeout must", "--timeout must"),
         (r"pass a larger budget if it shall be", "resume with a larger --budget"),
+        (r", with await nb\.reconcile\(error\),", ", with neuralbox history,"),
         (r"^settle must", "--settle must"),
         (r"run again with resubmit_absent=True", "resume with --resubmit-absent"),
         (r"^poll_interval must", "--poll-interval must"),
