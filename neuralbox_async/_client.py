@@ -62,7 +62,7 @@ class AsyncNeuralBox:
         timeout: Seconds that one call may take in all: queueing, retries, looks, download.
         max_retries: How often a POST that certainly cost nothing is repeated. Calls that cost nothing are repeated
             until their timeout.
-        http_client: An `httpx.AsyncClient` of yours to send with. It is never closed, and its auth, cookies and
+        http_client: An `httpx.AsyncClient` of yours to send with. It is never closed, and its auth, cookies, hooks and
             redirects are not used.
         max_connections: Most requests under way at once; submissions take at most half of them.
         look_price: Seconds of waiting that one request is worth: higher means fewer looks and later results.
@@ -71,7 +71,7 @@ class AsyncNeuralBox:
         rate: What is known of the plan's windows; share one between clients of one account.
         budget: Most tokens that all calls of this client may spend: a number, or a `Budget` to share. Each request's
             price is then asked for (once for a model and its params) and set aside before its POST leaves.
-        file_hosts: Hosts besides the service's own from which results may be fetched.
+        file_hosts: Hosts besides the service's own from which results may be fetched; "*": any public one.
         allow_insecure_http: Let `base_url` be http:// on another machine. The key then travels unencrypted.
         observe: Called with each `Event` as it happens, in the event loop; the default writes to the log.
 
@@ -131,8 +131,10 @@ class AsyncNeuralBox:
 
         Raises:
             UsageError: the request cannot work; nothing was sent.
+            BudgetExceededError: it might cost more than is left of the client's budget; nothing was sent.
             APIStatusError: the service refused it; nothing was charged.
-            OutcomeUnknownError: it was sent and the answer is lost; it may have been charged.
+            APIConnectionError: it could not be sent; nothing was charged.
+            OutcomeUnknownError: it was sent and the answer is lost; it may have been charged. `reconcile` looks for it.
             GenerationFailedError: it failed; nothing was charged.
             GenerationTimeoutError: it is not finished; the error has its id.
         """
@@ -231,7 +233,8 @@ class AsyncNeuralBox:
     async def wait(self, generation: Generation | int | str, *, timeout: float | None = None) -> Generation:
         """Wait until a generation is completed.
 
-        Raises GenerationFailedError if it failed, GenerationTimeoutError if it is not finished in time.
+        Raises GenerationFailedError if it failed, GenerationTimeoutError if it is not finished in time, NotFoundError
+        if there is none of this id.
         """
         return await self._steps.finish(generation, deadline=self._deadline(timeout))
 
@@ -335,7 +338,7 @@ class AsyncNeuralBox:
                 booked; None: as long as the model may take, and 30 s.
             resubmit_absent: Send again what that has proved of. Where the history shows it later still, or leaves
                 things out, this pays twice; by default such an item comes out as OutcomeUnknownError.
-            download_to: A folder to save results in, named after their key or id.
+            download_to: A folder to save results in, named after their key or id; made if it is missing.
             timeout: Seconds for each step of an item: its POST, its waiting, its download; None: the client's. Time in
                 which the plan's window is closed does not count.
 
@@ -514,7 +517,10 @@ class AsyncNeuralBox:
         poll_interval: float | Literal[Same.SAME] | None = SAME,
         observe: Observer | Literal[Same.SAME] | None = SAME,
     ) -> "AsyncNeuralBox":
-        """Return a view with other options. It shares connections, gate, rate and pacing; closing it closes nothing."""
+        """Return a view with other options. It shares connections, rate, pacing and budget; closing it closes nothing.
+
+        Raises UsageError for an option that cannot work.
+        """
         view = object.__new__(type(self))
         view._steps = rewired(
             self._steps, max_retries=max_retries, look_price=look_price, poll_interval=poll_interval, observe=observe
