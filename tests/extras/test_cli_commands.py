@@ -186,7 +186,7 @@ def test_generate_interrupted(cli: Any, service: Sandbox, until: Until) -> None:
     assert ended.code == 130
     assert str(record["id"]) in service.world.jobs
     assert record["error"]["type"] == "Interrupted"
-    assert f"neuralbox wait {record['id']}" in ended.err
+    assert f"goes on at the service. Get it with: neuralbox wait {record['id']}" in ended.err
 
 
 def test_generate_cut_short(cli: Any, service: Sandbox, until: Until) -> None:
@@ -202,6 +202,19 @@ def test_generate_cut_short(cli: Any, service: Sandbox, until: Until) -> None:
     ended = cli.end(process)
     assert ended.code == 3
     assert ended.records[0]["error"]["type"] == "OutcomeUnknownError"
+
+
+@pytest.mark.parametrize("command", ["generate", "stream"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.usefixtures("service")
+def test_nobody_reads(cli: Any, command: str, options: list[str]) -> None:
+    """When stdout's reader is gone a command ends as a pipe's part does: with 141, without a word of the pipe."""
+    process = cli.start(command, "gpt-5", "Hello", *options)
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    assert process.wait(30) == 141
+    assert "Traceback" not in err
+    assert "Broken pipe" not in err
 
 
 def test_wait_for_one(cli: Any, service: Sandbox, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def interrupted(generation: Generation, out: str | None) -> Problem | None:
     state = "is completed and perhaps not saved yet" if generation.done else "goes on at the service"
     return Problem(
         type="Interrupted",
-        message=f"interrupted; generation {generation.id} {state}",
+        message=f"interrupted; generation {generation.id} {state}.",
         billed="yes" if generation.done else "unknown",
         generation_id=generation.id,
         retryable=True,

@@ -49,9 +49,9 @@ def carry_out(work: Work) -> int:
         work.say(f"error: {in_our_words(error)}")
         code = code_of(error)
     finally:
+        if code == NOBODY_READS:
+            drop_stdout()
         final = work.last_words(code)
-    if code == NOBODY_READS:
-        drop_stdout()
     return final
 
 

@@ -177,6 +177,8 @@ class SingleRun:
             generation = await item.get(nb)
             if self._options.out is not None:
                 path = await nb.download(generation, self._options.out, timeout=self._options.timeout)
+        except BrokenPipeError:  # of stdout: nobody is there to be told
+            raise
         except (NeuralBoxError, OSError) as failure:
             error, generation = failure, generation or getattr(failure, "generation", None)
         self._report(item, generation, path, error)
