@@ -26,7 +26,7 @@ from neuralbox_async import (
     UnprocessableEntityError,
     UsageError,
 )
-from neuralbox_async.sandbox import Sandbox, faults
+from neuralbox_async.sandbox import Sandbox, faults, http_client
 
 pytestmark = pytest.mark.anyio
 
@@ -228,6 +228,26 @@ async def test_another_account_s_ledger_is_refused_before_anything_is_sent(tmp_p
     with pytest.raises(LedgerError, match="account"):
         await run(other, CLIPS, path)
     assert other.requests.total == 0
+
+
+async def test_a_run_goes_on_with_a_new_key_of_the_account(tmp_path: Path) -> None:
+    """The old one was revoked: a person says that the new one is the same account's, and nothing is sent again."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    await run(sandbox, CLIPS[:1], path)
+    async with sandbox.client() as nb:
+        secret = (await nb.create_key("new")).secret.reveal()
+
+    async def go_on() -> Outcome:
+        renewed = AsyncNeuralBox(secret, base_url=sandbox.base_url, http_client=http_client(sandbox))
+        async with renewed as nb, nb.generate_many(CLIPS[:1], ledger=path) as outcomes:
+            return await anext(outcomes)
+
+    with pytest.raises(LedgerError, match="accept_new_key"):
+        await go_on()
+    with Ledger(path) as ledger:
+        ledger.accept_new_key()
+    assert (await go_on()).error is None
+    assert sandbox.booked == 1
 
 
 async def test_two_runs_on_one_ledger_at_once_are_refused(tmp_path: Path) -> None:

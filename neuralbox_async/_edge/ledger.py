@@ -370,6 +370,15 @@ class Ledger:
         with self._owned() as table:
             return table.replan(rows.FAILED, clock.wall())
 
+    def accept_new_key(self) -> None:
+        """Let the next run go on with its own key, whatever key the ledger was begun with.
+
+        It must be of the same account: in another one nothing that was paid for can be found, and all that is in doubt
+        looks as if it had never been booked. Raises LedgerError while a run owns the ledger.
+        """
+        with self._owned() as table:
+            table.unbind("account")
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

@@ -78,11 +78,15 @@ class Table:
                 seen = f" ({theirs}, not {value})" if name == "origin" else ""
                 raise LedgerError(
                     f"The ledger {self.database.name} was begun with another {_BOUND[name]}{seen}; "
-                    "go on with that one, or begin a new ledger."
+                    f"go on with that one, or begin a new ledger.{_WAY_OUT[name]}"
                 )
         for name, value in {**ours, "salt": salt}.items():
             if self.job(name) is None:
                 self.set_job(name, value)
+
+    def unbind(self, name: str) -> None:
+        """Let the next owner say anew what a ledger is bound to."""
+        self.database.execute("DELETE FROM job WHERE name = ?", (name,))
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -243,6 +247,10 @@ class Table:
 
 
 _BOUND: Final[Mapping[str, str]] = {"origin": "base_url", "account": "account's key"}
+_WAY_OUT: Final[Mapping[str, str]] = {
+    "origin": "",
+    "account": " If this is a new key of the same account, Ledger(path).accept_new_key() lets the next run use it.",
+}
 
 
 _LARGEST: Final = 2**63 - 1  # of SQLite's integers
