@@ -90,7 +90,7 @@ class Run:
         self._doubts = Doubts(steps.http, ledger.owned, self._in_doubt)
         self._index = -1
         self._keys: set[str] = set()
-        self._repeats = Counter[str]()
+        self._repeats = Counter[int]()  # by digest, as a number: a large input has many
         self._left: deque[Row] = deque()
         self._last_left = 0
         self._ending = Ending()
@@ -152,11 +152,9 @@ class Run:
         if key is None and not self._ledger.is_kept:
             return index  # nobody will ever ask for it again
         if key is None:
-            digest = rows.digest(request)
-            repeat = self._repeats[digest]
+            digest = int(rows.digest(request), 16)
             self._repeats[digest] += 1
-            self._keys.add(rows.row_key(request, repeat))
-            return repeat
+            return self._repeats[digest] - 1
         if not isinstance(key, str) or not key.strip():
             raise UsageError(f"Item {index} has the key {key!r}; a key is a text that is not empty.")
         if key in self._keys:
@@ -171,13 +169,20 @@ class Run:
         while True:
             while self._left:
                 row = self._left.popleft()
-                if row.key not in self._keys:
+                if not self._is_named(row):
                     return row
             found = await self._ledger.rows(*self._unfinished, after=self._last_left)
             if not found:
                 raise StopAsyncIteration
             self._last_left = found[-1].number
             self._left.extend(found)
+
+    def _is_named(self, row: Row) -> bool:
+        """Say whether the input has had this item."""
+        if row.request.key is not None:
+            return row.key in self._keys
+        digest, _, repeat = row.key.rpartition("-")
+        return int(repeat) < self._repeats[int(digest, 16)]
 
     @property
     def _unfinished(self) -> tuple[str, ...]:
