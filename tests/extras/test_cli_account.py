@@ -62,6 +62,14 @@ def test_a_narrow_window_cuts_the_prompt_alone(cli: Any, service: Sandbox, monke
     assert max(map(len, ended.out.splitlines())) <= 70
 
 
+def test_ids_stay_whole_in_half_a_window(cli: Any, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other commands take can be read, whatever becomes of the rest."""
+    monkeypatch.setenv("COLUMNS", "44")
+    service.book("midjourney-turbo", "A very long prompt " * 5)
+    assert "18500" in cli.run("history").out
+    assert "claude-sonnet-4.5 " in cli.run("models").out
+
+
 def test_me_and_stats(cli: Any, service: Sandbox) -> None:
     """Whose account, and what it did."""
     service.book("gpt-5", "Hello")

@@ -166,6 +166,12 @@ def _listing(*columns: str, right: Iterable[str] = ()) -> Table:
     return table
 
 
+def _with_whole_names(table: Table, names: Sequence[str]) -> Table:
+    """Keep the first column whole in any window: what stands there is what the other commands take."""
+    table.columns[0].min_width = max(map(len, names), default=0)
+    return table
+
+
 def _cell(value: object, style: str = "") -> Text:
     if value is None or value == "":
         return Text("-", style="dim")
@@ -184,7 +190,7 @@ def _model_table(found: Sequence[Model]) -> Table:
         table.add_row(
             _cell(each.slug, "bold"), *map(_cell, (each.category, _range(each), each.min_plan, streams, each.name))
         )
-    return table
+    return _with_whole_names(table, [each.slug for each in found])
 
 
 def _range(model: Model) -> str | None:
@@ -207,7 +213,7 @@ def _history_table(found: Sequence[Generation]) -> Table:
             Text("*" if each.is_favorited else "", style="yellow"),
             _cell(each.prompt),
         )
-    return table
+    return _with_whole_names(table, [str(each.id) for each in found])
 
 
 def _stats_table(found: Stats) -> Table:
