@@ -352,7 +352,7 @@ class AsyncNeuralBox:
         from neuralbox_async._bulk import run  # noqa: PLC0415
         from neuralbox_async._life import ABSENT_IS_PLANNED, ABSENT_STAYS, Wishes  # noqa: PLC0415
 
-        if not isinstance(requests, Iterable | AsyncIterable):
+        if isinstance(requests, str | bytes) or not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = checked_count("max_concurrency", max_concurrency, least=1)
         seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)

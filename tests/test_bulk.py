@@ -511,6 +511,14 @@ async def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) ->
     assert sandbox.requests.total == 0
 
 
+@pytest.mark.parametrize("requests", ["prompts.txt", b"prompts.txt", 5, None])
+async def test_what_is_no_batch_is_refused(requests: Any) -> None:
+    """The name of a file is not taken for a batch of its letters."""
+    async with rich().client() as nb:
+        with pytest.raises(UsageError, match="iterable of GenerationRequests"):
+            nb.generate_many(requests)
+
+
 async def test_a_batch_begun_together_takes_fewer_looks_than_a_loop() -> None:
     """300 clips at once: the quick ones do not make the client look at the others all the time."""
     sandbox = Sandbox(plan="elite", balance=1_000_000)
