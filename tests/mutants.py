@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "neuralbox_async"
 LONGEST = 300  # seconds; a mutant may run for ever, which is being caught too
 
-CLAIMS, RETRY = "tests/core/test_claims.py", "tests/core/test_retry.py"
+CLAIMS, RETRY, MONEY = "tests/core/test_claims.py", "tests/core/test_retry.py", "tests/test_money.py"
 LEDGER, LEDGERS, DEATHS = "tests/edge/test_ledger.py", "tests/test_ledgers.py", "tests/test_deaths.py"
 POSTS, CANCEL = "tests/edge/test_http_posts.py", "tests/edge/test_http_cancel.py"
 
@@ -135,6 +135,21 @@ MUTANTS = (
         "what is absent is always sent again",
         {"if resubmit_absent else": "if resubmit_absent or True else"},
         (LEDGERS,),
+    ),
+    Mutant(
+        "what does not say its prompt proves absence",
+        {"elif group.is_vague or group.could_own(silent, reading.skew):": "elif False:"},
+        (CLAIMS, MONEY),
+    ),
+    Mutant(
+        "a ledger that is opened again does not know what was claimed for it",
+        {"self.identity = database.name if database.path is not None else": "self.identity ="},
+        (MONEY,),
+    ),
+    Mutant(
+        "a stream is not kept to the budget",
+        {"deadline=self._deadline, trail=trail)": "deadline=self._deadline)"},
+        (MONEY,),
     ),
     Mutant(
         "a cancelled POST gets no grace",
