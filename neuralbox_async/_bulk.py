@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, frozen
 
 from neuralbox_async._core import rows
+from neuralbox_async._core.budget import Reservation
 from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
     AuthenticationError,
@@ -212,6 +213,7 @@ class Run:
             raise
         row = life.row
         if not self._ledger.is_kept:
+            self._hand_over(row)
             await self._ledger.forget(row)
         return Outcome(request=request, key=row.key, index=index, generation=row.generation, error=error, path=row.path)
 
@@ -225,6 +227,12 @@ class Run:
             wishes=self._wishes,
             may_submit=self._may_submit,
         )
+
+    def _hand_over(self, row: Row) -> None:
+        """Leave what stays in doubt to `reconcile`, with what is set aside for it: no ledger will have it."""
+        if row.state == rows.IN_DOUBT and row.reserved and row.sent_at is not None:
+            reservation = Reservation(row.reserved, self._steps.budgets)
+            self._steps.http.reservations.doubt(row.sent_at, reservation)
 
     async def _may_submit(self) -> None:
         await self._steps.http.wait_for_window("generate", paid=True, deadline=math.inf)

@@ -128,7 +128,8 @@ class Life:
         price = None
         if self._steps.budgets:
             price = await self._steps.price(self.row.request, deadline=self._deadline())
-        await self._move(rows.SENDING, sent_at=clock.wall(), after_id=after_id, reserved=price)
+        sent_at = self._steps.http.known.moment(clock.wall())
+        await self._move(rows.SENDING, sent_at=sent_at, after_id=after_id, reserved=price)
 
     async def _settled(self, came: object) -> None:
         """Write down what a POST came to; one that cannot be written is known here all the same."""

@@ -253,3 +253,18 @@ async def test_what_is_reconciled_is_settled(fault: faults.Fault, spent: int) ->
         for _ in range(2):
             await nb.reconcile(caught.value)
             assert (budget.reserved, budget.spent) == (0, spent)
+
+
+async def test_what_a_run_in_memory_left_in_doubt_can_be_reconciled() -> None:
+    """Two equal items sent at the same instant get a generation each, and the budget hears of both."""
+    sandbox, budget = rich(history_lag=100), Budget(100)
+    sandbox.order(faults.lost(), times=2)
+    async with sandbox.client() as nb:
+        twins = [GenerationRequest("gpt-5", "Hello")] * 2
+        async with nb.generate_many(twins, budget=budget, settle=5) as outcomes:
+            errors = [each.error async for each in outcomes]
+        assert (budget.reserved, budget.spent) == (4, 0)
+        await anyio.sleep(100)
+        found = [await nb.reconcile(error) for error in errors if isinstance(error, OutcomeUnknownError)]
+    assert {each.id for each in found if each} == {job.id for job in sandbox.world.jobs.values()}
+    assert (len(found), budget.reserved, budget.spent) == (2, 0, 4)

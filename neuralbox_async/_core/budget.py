@@ -89,7 +89,7 @@ class Reservations:
         self.see(generation)
 
     def doubt(self, sent_at: float, reservation: Reservation) -> None:
-        """Take in that the answer to a single call's POST was lost; its moment tells it from all others."""
+        """Take in that the answer to a POST was lost which no file records; its moment tells it from all others."""
         if len(self._in_doubt) < MOST_REMEMBERED:
             self._in_doubt[sent_at] = reservation
 

@@ -23,6 +23,7 @@ from neuralbox_async._core.models import COMPLETED, FAILED, Generation, Generati
 SLACK: Final = 5.0
 # A prompt cut short without a mark is still telling if this many characters of it are there.
 SHORTEST_STEM: Final = 60
+_SAME_INSTANT: Final = 1.0
 # The history's category of what was made of a recording: whatever it shows as a prompt, a recording has none.
 SPEECH_TO_TEXT: Final = "stt"
 MOST_REMEMBERED: Final = 200_000
@@ -37,7 +38,7 @@ class Known:
         highest_id: The highest integer id it has seen: what a lost answer's id must be above.
         owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
             claimed it in the history.
-        latest_moment: When the last POST left whose answer was lost, in Unix seconds.
+        latest_moment: The last that `moment` has given to a POST, in Unix seconds.
         on_their_way: The POSTs that wait for their answer.
     """
 
@@ -68,8 +69,10 @@ class Known:
 
     def moment(self, sent_at: float) -> float:
         """Return a time that no other POST left at, a microsecond off if need be: it tells equal POSTs apart."""
-        self.latest_moment = max(sent_at, self.latest_moment + 1e-6)
-        return self.latest_moment
+        if 0 <= self.latest_moment - sent_at < _SAME_INSTANT:  # further back the clock was set, which is to be believed
+            sent_at = self.latest_moment + 1e-6
+        self.latest_moment = sent_at
+        return sent_at
 
     @contextmanager
     def sending(self, request: GenerationRequest) -> Iterator[None]:

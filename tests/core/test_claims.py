@@ -412,3 +412,12 @@ def test_what_says_nothing_takes_nothing_away() -> None:
     """An entry that fits is found beside one that could; a newer one that says nothing is not hidden by an older."""
     assert told(claims([intent()], entry(11, prompt=None), entry(12))) == ({"a": 12}, set(), set(), [])
     assert claims([intent()], entry(9, prompt=None), entry(11, prompt=None), entry(8, prompt=None)).disputed == {"a"}
+
+
+def test_no_two_posts_leave_at_one_moment() -> None:
+    """Clocks may tick slowly; one that is set back is believed."""
+    known = Known()
+    moments = [known.moment(NOON) for _ in range(1_000)]
+    assert len(set(moments)) == 1_000
+    assert max(moments) - NOON < 0.1
+    assert known.moment(NOON - 3_600) == NOON - 3_600
