@@ -339,8 +339,8 @@ class AsyncNeuralBox:
             resubmit_absent: Send again what that has proved of. Where the history shows it later still, or leaves
                 things out, this pays twice; by default such an item comes out as OutcomeUnknownError.
             download_to: A folder to save results in, named after their key or id; made if it is missing.
-            timeout: Seconds for each step of an item: its POST, its waiting, its download; None: the client's. Time in
-                which the plan's window is closed does not count.
+            timeout: Seconds for each item, from its POST to its file; None: the client's. Time in which the plan's
+                window is closed does not count, nor does looking in the history for a POST whose answer was lost.
 
         Raises:
             UsageError: an argument cannot work.

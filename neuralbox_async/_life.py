@@ -48,7 +48,7 @@ class Wishes:
     """What the items of a run are to come to.
 
     Attributes:
-        seconds: What each step of an item may take: its POST, its waiting, its download.
+        seconds: What an item may take from its POST on: the answer, the waiting, the download.
         folder: Where results are saved; None if nobody asked for files.
         settle: Seconds after a lost POST that its absence from the history proves something; None: by the model.
         absent: The state of an item whose POST has led to nothing: planned again, or still in doubt.
@@ -84,6 +84,8 @@ class Life:
         self._may_submit = may_submit
         # One accepted in this process has an age that is known; any other is looked at at once.
         self._subject: Generation | Id | None = None if row.generation is None else row.generation.id
+        # Its clock: when it began, and for how long the plan's window had been closed by then.
+        self._began: tuple[float, float] | None = None
 
     def step(self) -> Awaitable[bool]:
         """Take the next step, and answer whether there may be another; raises what stops the item where it stands."""
@@ -127,9 +129,11 @@ class Life:
     async def _sending(self, after_id: int | None) -> None:
         price = None
         if self._steps.budgets:
-            price = await self._steps.price(self.row.request, deadline=self._deadline())
+            price = await self._steps.price(self.row.request, deadline=clock.now() + self._wishes.seconds)
         sent_at = self._steps.http.known.moment(clock.wall())
         await self._move(rows.SENDING, sent_at=sent_at, after_id=after_id, reserved=price)
+        self._began = None
+        self._ends()
 
     async def _settled(self, came: object) -> None:
         """Write down what a POST came to; one that cannot be written is known here all the same."""
@@ -156,6 +160,7 @@ class Life:
             found = await self._steps.reconcile(self._doubts, intent(row, self._ledger), settle=self._wishes.settle)
         except APIError as error:
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
+        self._began = None
         if found is not None:
             self._subject = found.id
             return await self._move(rows.ACCEPTED, generation=found)
@@ -179,13 +184,12 @@ class Life:
     # --- accepted ----------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> bool:
-        """Wait until the generation is final; its clock stands still while the plan's window is closed."""
+        """Wait until the generation is final."""
         subject = self._subject
         if subject is not self.row.generation and self.row.generation is not None:
             self._bind(self.row.generation)
         assert subject is not None  # noqa: S101 - no row is accepted without a generation
-        ends, closed_before = self._deadline(), self._closed()
-        deadline = ends
+        deadline = self._ends()
         while True:  # in one function with the step, as each of many waiters holds its frames
             try:
                 final = await self._steps.finish(subject, deadline=deadline)
@@ -196,18 +200,23 @@ class Life:
             except GenerationTimeoutError as error:
                 failure = error
             await self._steps.http.wait_for_window("get", paid=False, deadline=math.inf)
-            later = ends + self._closed() - closed_before
+            later = self._ends()
             if later <= deadline:
                 self.row = evolve(self.row, generation=failure.generation or self.row.generation)
                 raise failure
             deadline, subject = later, failure.generation or subject
 
-    def _deadline(self) -> float:
-        return clock.now() + self._wishes.seconds
+    def _ends(self) -> float:
+        """Answer when the item's time is over, in loop time.
 
-    def _closed(self) -> float:
-        """Answer for how many seconds in all the plan's window was closed."""
-        return self._steps.http.rate.seconds_closed(now=clock.now())
+        Its clock begins at its POST, or when it is taken up again, and stands still while the plan's window is closed.
+        """
+        now = clock.now()
+        closed = self._steps.http.rate.seconds_closed(now=now)
+        if self._began is None:
+            self._began = now, closed
+        began, closed_before = self._began
+        return began + self._wishes.seconds + closed - closed_before
 
     # --- completed, saved, failed, dropped ---------------------------------------------------------------------------
 
@@ -215,7 +224,7 @@ class Life:
         folder, generation = self._wishes.folder, self.row.generation
         if folder is None or generation is None:
             return False
-        source = self._steps.source(generation, deadline=self._deadline())
+        source = self._steps.source(generation, deadline=self._ends())
         path = await files.save(source, folder, key=self.row.request.key)
         return await self._move(rows.SAVED, path=path)
 

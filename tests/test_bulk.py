@@ -417,6 +417,23 @@ async def test_looks_that_are_refused_keep_the_generation() -> None:
     assert outcome.error.billed == "unknown"
 
 
+async def test_an_item_s_time_is_one_total_from_its_post_on(tmp_path: Path) -> None:
+    """The answer took 15 s of 20, so 5 s are left to wait; what it took to get a turn does not count."""
+    models = {"clip": Model(slug="clip", kind="video", tokens=(1, 1), seconds=(12, 12))}
+    sandbox = rich(models=models)
+    sandbox.order(faults.delay(15), times=2)
+    requests = [GenerationRequest("clip", f"{number}") for number in range(2)]
+    async with sandbox.client() as nb:
+        first, second = await run(nb, requests, timeout=20, max_concurrency=1, download_to=tmp_path)
+        assert (first.error, second.error) == (None, None)
+        sandbox.order(faults.delay(15))
+        sandbox.order(faults.delay(15), on="GET /generate/{id}", times=None)
+        began = anyio.current_time()
+        (late,) = await run(nb, requests[:1], timeout=20)
+    assert isinstance(late.error, GenerationTimeoutError)
+    assert anyio.current_time() - began == pytest.approx(20, abs=0.5)
+
+
 async def test_results_are_saved_under_key_or_id(tmp_path: Path) -> None:
     """Each result is a file named after its key, or its id; folders are made, and names are safe."""
     requests = [

@@ -55,7 +55,7 @@ StepTimeout = Annotated[
     float | None,
     Parameter(
         name="--timeout",
-        help="Seconds for each step of a generation: its request, its waiting, its download. Default: 600.",
+        help="Seconds for each generation, from its request to its file. Default: 600.",
     ),
 ]
 RESUBMIT: Final = (
