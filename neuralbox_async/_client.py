@@ -70,7 +70,8 @@ class AsyncNeuralBox:
         pacing: What is known of how long models take; share one between clients and they learn together.
         rate: What is known of the plan's windows; share one between clients of one account.
         budget: Most tokens that all calls of this client may spend: a number, or a `Budget` to share. Each request's
-            price is then asked for (once for a model and its params) and set aside before its POST leaves.
+            price is then asked for (once for a model and its params) and set aside before its POST leaves. Holds for
+            streams and speech too; what is in doubt stays set aside until `reconcile` finds out.
         file_hosts: Hosts besides the service's own from which results may be fetched; "*": any public one.
         allow_insecure_http: Let `base_url` be http:// on another machine. The key then travels unencrypted.
         observe: Called with each `Event` as it happens, in the event loop; the default writes to the log.
@@ -333,7 +334,8 @@ class AsyncNeuralBox:
                 holds as long as the process lives.
             budget: Most tokens that this run may spend, with what its ledger says it has spent before: a number, or a
                 `Budget` to share. What does not fit is not sent, and comes out as BudgetExceededError; it stays
-                planned in the ledger.
+                planned in the ledger. Cheaper items may still fit, so the run goes on: leave the block when nothing
+                does, above all if the requests are endless.
             settle: Seconds after a POST whose answer was lost that its absence from the history proves that nothing was
                 booked; None: as long as the model may take, and 30 s.
             resubmit_absent: Send again what that has proved of. Where the history shows it later still, or leaves
