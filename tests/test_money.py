@@ -268,3 +268,16 @@ async def test_what_a_run_in_memory_left_in_doubt_can_be_reconciled() -> None:
         found = [await nb.reconcile(error) for error in errors if isinstance(error, OutcomeUnknownError)]
     assert {each.id for each in found if each} == {job.id for job in sandbox.world.jobs.values()}
     assert (len(found), budget.reserved, budget.spent) == (2, 0, 4)
+
+
+async def test_what_was_waited_for_after_leaving_a_run_is_settled_once(tmp_path: Path) -> None:
+    """The run's ledger knows nothing of it; a budget of another process hears of it from the ledger."""
+    sandbox, path, budget, fresh = rich(), tmp_path / "run.db", Budget(100), Budget(100)
+    async with sandbox.client() as nb:
+        async with nb.generate_many([CLIP], ledger=path, budget=budget):
+            await anyio.sleep(2)
+        await nb.wait(18500)
+        for each in (budget, fresh):
+            async with nb.generate_many([CLIP], ledger=path, budget=each) as outcomes:
+                assert [outcome.error async for outcome in outcomes] == [None]
+            assert (each.reserved, each.spent) == (0, 15)

@@ -12,6 +12,8 @@ from neuralbox_async._core.errors import BudgetExceededError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 
 MOST_REMEMBERED: Final = 200_000
+# Of those only who left a run and waited by himself, before running it again, needs to hear.
+MOST_SETTLED: Final = 10_000
 
 
 def _check(_: "Budget", __: "Attribute[int]", tokens: object) -> None:
@@ -80,10 +82,14 @@ class Reservations:
 
     _open: dict[Id, Reservation] = field(factory=dict[Id, Reservation], init=False)
     _in_doubt: dict[float, Reservation] = field(factory=dict[float, Reservation], init=False)
+    _settled: dict[Id, Sequence[Budget]] = field(factory=dict[Id, "Sequence[Budget]"], init=False)
     dearest: dict[str, int] = field(factory=dict[str, int], init=False)
 
     def bind(self, generation: Generation, reservation: Reservation) -> None:
-        """Take in for which generation a price is set aside."""
+        """Take in for which generation a price is set aside, in budgets that have not settled it before."""
+        settled = self._settled.get(generation.id, ())
+        budgets = [each for each in reservation.budgets if each not in settled]
+        reservation = Reservation(reservation.price, budgets)
         if len(self._open) < MOST_REMEMBERED:
             self._open[generation.id] = reservation
         self.see(generation)
@@ -110,6 +116,10 @@ class Reservations:
         if spent is not None and generation.model is not None:
             self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
         reservation = self._open.pop(generation.id, None)
+        if reservation is not None:
+            if len(self._settled) >= MOST_SETTLED:
+                del self._settled[next(iter(self._settled))]
+            self._settled[generation.id] = reservation.budgets
         for budget in () if reservation is None else reservation.budgets:
             price = reservation.price if reservation else 0
             budget.release(price, spent=price if spent is None else spent)
