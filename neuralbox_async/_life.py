@@ -179,7 +179,7 @@ class Life:
             if generation is None:
                 budget.release(self.row.reserved or 0)
         if generation is not None and self.row.reserved and self._steps.budgets:
-            self._steps.http.reservations.bind(generation, Reservation(self.row.reserved, self._steps.budgets))
+            self._steps.http.reservations.resume(generation, Reservation(self.row.reserved, self._steps.budgets))
 
     # --- accepted ----------------------------------------------------------------------------------------------------
 

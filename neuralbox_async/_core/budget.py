@@ -14,6 +14,7 @@ from neuralbox_async._core.models import Generation, GenerationRequest, Id
 MOST_REMEMBERED: Final = 200_000
 # Of those only who left a run and waited by himself, before running it again, needs to hear.
 MOST_SETTLED: Final = 10_000
+MOST_BUDGETS: Final = 10
 
 
 def _check(_: "Budget", __: "Attribute[int]", tokens: object) -> None:
@@ -86,13 +87,16 @@ class Reservations:
     dearest: dict[str, int] = field(factory=dict[str, int], init=False)
 
     def bind(self, generation: Generation, reservation: Reservation) -> None:
-        """Take in for which generation a price is set aside, in budgets that have not settled it before."""
-        settled = self._settled.get(generation.id, ())
-        budgets = [each for each in reservation.budgets if each not in settled]
-        reservation = Reservation(reservation.price, budgets)
+        """Take in for which generation a price is set aside."""
         if len(self._open) < MOST_REMEMBERED:
             self._open[generation.id] = reservation
         self.see(generation)
+
+    def resume(self, generation: Generation, reservation: Reservation) -> None:
+        """Take in what a ledger says is set aside, but in budgets that have settled it since."""
+        settled = self._settled.get(generation.id, ())
+        budgets = [each for each in reservation.budgets if each not in settled]
+        self.bind(generation, Reservation(reservation.price, budgets))
 
     def doubt(self, sent_at: float, reservation: Reservation) -> None:
         """Take in that the answer to a POST was lost which no file records; its moment tells it from all others."""
@@ -119,7 +123,7 @@ class Reservations:
         if reservation is not None:
             if len(self._settled) >= MOST_SETTLED:
                 del self._settled[next(iter(self._settled))]
-            self._settled[generation.id] = reservation.budgets
+            self._settled[generation.id] = [*self._settled.get(generation.id, ()), *reservation.budgets][-MOST_BUDGETS:]
         for budget in () if reservation is None else reservation.budgets:
             price = reservation.price if reservation else 0
             budget.release(price, spent=price if spent is None else spent)
