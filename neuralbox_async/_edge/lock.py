@@ -21,14 +21,17 @@ _MOUNTS: Final = Path("/proc/mounts")
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_to_lock(handle: int) -> None:
-        os.lseek(handle, 1 << 30, os.SEEK_SET)  # far behind the text: Windows lets nobody read a byte that is locked
+    def try_to_lock(handle: int) -> None:
+        """Lock an open file until it is closed; raise OSError if somebody else has it locked."""
+        # The last place that this lock can be at: Windows lets nobody read a byte that is locked.
+        os.lseek(handle, 0x7FFFFFFE, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _try_to_lock(handle: int) -> None:
+    def try_to_lock(handle: int) -> None:
+        """Lock an open file until it is closed; raise OSError if somebody else has it locked."""
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -43,7 +46,7 @@ class Lock:
         # Never deleted: whoever deletes a lock file may delete the one that somebody else has just locked.
         self._file = os.fdopen(os.open(beside, os.O_RDWR | os.O_CREAT, 0o600), "r+")
         try:
-            _try_to_lock(self._file.fileno())
+            try_to_lock(self._file.fileno())
         except OSError:
             owner = self._file.read(20).strip()
             self._file.close()

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from neuralbox_async._core.names import SNIFFED_BYTES, extension
 from neuralbox_async._core.ranges import Digest
+from neuralbox_async._edge.lock import try_to_lock
 
 # Flags that only some systems have. A pipe in the way must not make the opening wait.
 _SAFELY: Final[int] = sum(
@@ -26,21 +27,7 @@ _SAFELY: Final[int] = sum(
 _RIGHTS: Final = 0o666  # less the umask, as any file
 _BLOCK: Final = 1_000_000
 
-if sys.platform == "win32":
-    import msvcrt
-
-    _RENAMES_OPEN_FILES: Final = False
-
-    def _try_to_lock(handle: int) -> None:
-        os.lseek(handle, 0x7FFFFFFE, os.SEEK_SET)  # the last place that this lock can be at
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    _RENAMES_OPEN_FILES: Final = True
-
-    def _try_to_lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+_RENAMES_OPEN_FILES: Final = sys.platform != "win32"
 
 
 class Part:
@@ -155,7 +142,7 @@ def _owned(path: Path) -> int | None:
         except OSError:
             return None
         try:
-            _try_to_lock(handle)
+            try_to_lock(handle)
             ours = _is_plain(os.fstat(handle))
             there = os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
         except FileNotFoundError:
