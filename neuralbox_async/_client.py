@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, 
 import anyio
 from attrs import evolve
 
-from neuralbox_async._core import api
+from neuralbox_async._core import api, rows
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.claims import Intent
@@ -352,7 +352,7 @@ class AsyncNeuralBox:
                 be written any more.
         """
         from neuralbox_async._bulk import run  # noqa: PLC0415
-        from neuralbox_async._life import ABSENT_IS_PLANNED, ABSENT_STAYS, Wishes  # noqa: PLC0415
+        from neuralbox_async._life import Wishes  # noqa: PLC0415
 
         if isinstance(requests, str | bytes) or not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
@@ -364,7 +364,7 @@ class AsyncNeuralBox:
             seconds=seconds,
             folder=folder,
             settle=None if settle is None else checked_wait("settle", settle),
-            absent=ABSENT_IS_PLANNED if resubmit_absent else ABSENT_STAYS,
+            absent=rows.PLANNED if resubmit_absent else rows.IN_DOUBT,
         )
         budgets = dict.fromkeys([*self._steps.budgets, *checked_budgets(budget)])  # one that is given to both is one
         steps = evolve(self._steps, budgets=tuple(budgets))

@@ -38,11 +38,6 @@ if TYPE_CHECKING:  # SQLite is loaded by those who run many
 OWN_REFUSALS: Final = frozenset({400, 404, 413, 414, 415, 422, 431})
 
 
-# The state of an item whose POST has led to nothing.
-ABSENT_IS_PLANNED: Final = rows.PLANNED
-ABSENT_STAYS: Final = rows.IN_DOUBT
-
-
 @frozen(kw_only=True)
 class Wishes:
     """What the items of a run are to come to.
@@ -165,7 +160,7 @@ class Life:
             self._subject = found.id
             return await self._move(rows.ACCEPTED, generation=found)
         if self._wishes.absent != row.state:
-            self._bind(None)
+            self._reservation().release()
             return await self._move(self._wishes.absent)
         raise _in_doubt(
             row,
@@ -173,21 +168,18 @@ class Life:
             "is not sent again by itself; run again with resubmit_absent=True, or resolve it by hand.",
         )
 
-    def _bind(self, generation: Generation | None) -> None:
-        """Let what is set aside for this row wait for a generation's cost, or come back if there is none."""
-        for budget in self._steps.budgets if self.row.reserved else ():
-            if generation is None:
-                budget.release(self.row.reserved or 0)
-        if generation is not None and self.row.reserved and self._steps.budgets:
-            self._steps.http.reservations.resume(generation, Reservation(self.row.reserved, self._steps.budgets))
+    def _reservation(self) -> Reservation:
+        """Return what is set aside for this row: nothing, if it was sent without a budget."""
+        return Reservation(self.row.reserved or 0, self._steps.budgets if self.row.reserved else ())
 
     # --- accepted ----------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> bool:
         """Wait until the generation is final."""
         subject = self._subject
-        if subject is not self.row.generation and self.row.generation is not None:
-            self._bind(self.row.generation)
+        reservation = self._reservation()
+        if reservation.budgets and self.row.generation is not None and subject is not self.row.generation:
+            self._steps.http.reservations.resume(self.row.generation, reservation)
         assert subject is not None  # noqa: S101 - no row is accepted without a generation
         deadline = self._ends()
         while True:  # in one function with the step, as each of many waiters holds its frames

@@ -72,6 +72,11 @@ class Reservation:
     price: int
     budgets: Sequence[Budget]
 
+    def release(self, *, spent: int = 0) -> None:
+        """Give it back to each budget, less what was spent."""
+        for budget in self.budgets:
+            budget.release(self.price, spent=spent)
+
 
 @define
 class Reservations:
@@ -109,8 +114,7 @@ class Reservations:
         if reservation is not None and found is not None:
             self.bind(found, reservation)
         elif reservation is not None:
-            for budget in reservation.budgets:
-                budget.release(reservation.price)
+            reservation.release()
 
     def see(self, generation: Generation) -> None:
         """Settle the price of a generation that is final."""
@@ -120,10 +124,9 @@ class Reservations:
         if spent is not None and generation.model is not None:
             self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
         reservation = self._open.pop(generation.id, None)
-        if reservation is not None:
-            if len(self._settled) >= MOST_SETTLED:
-                del self._settled[next(iter(self._settled))]
-            self._settled[generation.id] = [*self._settled.get(generation.id, ()), *reservation.budgets][-MOST_BUDGETS:]
-        for budget in () if reservation is None else reservation.budgets:
-            price = reservation.price if reservation else 0
-            budget.release(price, spent=price if spent is None else spent)
+        if reservation is None:
+            return
+        if len(self._settled) >= MOST_SETTLED:
+            del self._settled[next(iter(self._settled))]
+        self._settled[generation.id] = [*self._settled.get(generation.id, ()), *reservation.budgets][-MOST_BUDGETS:]
+        reservation.release(spent=reservation.price if spent is None else spent)
