@@ -6,7 +6,7 @@ Between two steps the process may be killed, and whoever opens the ledger next g
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from attrs import evolve, frozen
 
@@ -25,7 +25,7 @@ from neuralbox_async._core.errors import (
     UsageError,
 )
 from neuralbox_async._core.models import Generation, Id
-from neuralbox_async._core.rows import Row
+from neuralbox_async._core.rows import Changes, Row
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.once import Trail
 from neuralbox_async._reconcile import Doubts
@@ -95,8 +95,8 @@ class Life:
         }
         return steps[self.row.state]()
 
-    async def _move(self, to: str, **changes: object) -> bool:
-        self.row = await self._ledger.move(self.row, to, **changes)  # type: ignore[arg-type]
+    async def _move(self, to: str, **changes: Unpack[Changes]) -> bool:
+        self.row = await self._ledger.move(self.row, to, **changes)
         return True
 
     # --- planned, sending --------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Life:
             if not self._ledger.is_broken:  # the service answered with what belongs to another item
                 await self._move(rows.FAILED, error=error)
                 return
-            self.row = rows.moved(self.row, to, at=clock.wall(), **changes)  # type: ignore[arg-type]
+            self.row = rows.moved(self.row, to, at=clock.wall(), **changes)
 
     # --- in doubt ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ def _in_doubt(row: Row, message: str) -> OutcomeUnknownError:
     )
 
 
-def _after_post(came: object) -> tuple[str, dict[str, object]]:
+def _after_post(came: object) -> tuple[str, Changes]:
     """Return the state that a POST's outcome leads to, and what to write down with it."""
     if isinstance(came, Generation):
         return rows.ACCEPTED, {"generation": came}

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from attrs import evolve, field, frozen
 
-from neuralbox_async._core import replies
+from neuralbox_async._core import replies, strict_json
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
 from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, Head, HistoryPage, Id
@@ -269,16 +269,12 @@ def _check_params(params: object) -> None:
 
 def _json_body(body: object) -> bytes:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+        return json.dumps(
+            body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=strict_json.plain
+        ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise UsageError(f"The request cannot be written as JSON: {reason}. Use text, numbers, lists and mappings.")
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"params holds a {type(value).__name__}")
 
 
 # --- what is received ------------------------------------------------------------------------------------------------

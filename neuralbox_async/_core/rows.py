@@ -12,11 +12,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from attrs import evolve, field, fields, frozen
 
-from neuralbox_async._core import api, errors
+from neuralbox_async._core import api, errors, strict_json
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest
 
@@ -116,18 +116,18 @@ class Summary:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-def moved(
-    row: Row,
-    to: str,
-    *,
-    at: float,
-    generation: Generation | None = None,
-    error: NeuralBoxError | None = None,
-    path: Path | None = None,
-    sent_at: float | None = None,
-    after_id: int | None = None,
-    reserved: int | None = None,
-) -> Row:
+class Changes(TypedDict, total=False):
+    """What a step may say of a row; see `Row`."""
+
+    generation: Generation | None
+    error: NeuralBoxError | None
+    path: Path | None
+    sent_at: float | None
+    after_id: int | None
+    reserved: int | None
+
+
+def moved(row: Row, to: str, *, at: float, **changes: Unpack[Changes]) -> Row:
     """Return the row after a step, or raise LedgerError if no such step leads there.
 
     Error and path are what this step says. The generation stays until another comes, or until the item is planned
@@ -136,15 +136,15 @@ def moved(
     if to not in FOLLOWS[row.state]:
         allowed = ", ".join(sorted(FOLLOWS[row.state]))
         raise LedgerError(f"Item {row.key!r} is {row.state} and cannot become {to}; it can become: {allowed}.")
-    sends = to == SENDING
+    sends, reserved = to == SENDING, changes.get("reserved")
     return evolve(
         row,
         state=to,
-        generation=None if to == PLANNED else generation or row.generation,
-        error=error,
-        path=path,
-        sent_at=sent_at if sends else row.sent_at,
-        after_id=after_id if sends else row.after_id,
+        generation=None if to == PLANNED else changes.get("generation") or row.generation,
+        error=changes.get("error"),
+        path=changes.get("path"),
+        sent_at=changes.get("sent_at") if sends else row.sent_at,
+        after_id=changes.get("after_id") if sends else row.after_id,
         submissions=row.submissions + sends,
         reserved=(row.reserved if reserved is None else reserved) if to in _OPEN else None,
         changed_at=at,
@@ -175,16 +175,10 @@ def row_key(request: GenerationRequest, repeat: int) -> str:
 
 def _json(value: object, what: str) -> str:
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+        return json.dumps(value, allow_nan=False, separators=(",", ":"), default=strict_json.plain)
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise UsageError(f"{what} cannot be written as JSON: {reason}. Use text, numbers, lists and mappings.")
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def written_request(request: GenerationRequest) -> str:

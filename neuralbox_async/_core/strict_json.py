@@ -6,6 +6,7 @@ infinities become None: they are no JSON, and say nothing. Lone surrogates becom
 
 import json
 import math
+from collections.abc import Mapping
 from sys import intern
 from typing import Any, Final
 
@@ -20,6 +21,13 @@ def loads(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > DEEPEST:
         _check_depth(found)
     return found
+
+
+def plain(value: object) -> dict[str, Any]:
+    """Return a mapping of any kind as one that JSON can write: for `default=` of `json.dumps`. Raises TypeError."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

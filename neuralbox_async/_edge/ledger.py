@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, Unpack
 
 import anyio
 from attrs import define, evolve
@@ -21,7 +21,7 @@ from attrs import define, evolve
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import UNKNOWN, Generation, GenerationRequest
-from neuralbox_async._core.rows import Row, Summary
+from neuralbox_async._core.rows import Changes, Row, Summary
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.database import Database, open_in_memory, open_to_read, open_to_write
 from neuralbox_async._edge.ledger_table import MIGRATIONS, Id, Table
@@ -156,35 +156,13 @@ class LedgerWriter:
         added: Row = await self._do(_Step(lambda: self._table.add(row, digest, text)))
         return added
 
-    async def move(
-        self,
-        row: Row,
-        to: str,
-        *,
-        generation: Generation | None = None,
-        error: NeuralBoxError | None = None,
-        path: Path | None = None,
-        sent_at: float | None = None,
-        after_id: int | None = None,
-        reserved: int | None = None,
-    ) -> Row:
+    async def move(self, row: Row, to: str, **changes: Unpack[Changes]) -> Row:
         """Take a step and return the row after it; see `rows.moved` for what becomes of each field.
 
         Raises LedgerError if no such step exists, if the row on disk is not in `row.state` any more, if the generation
         is another row's, or if the disk refuses.
         """
-        after = rows.moved(
-            row,
-            to,
-            at=clock.wall(),
-            generation=generation,
-            error=error,
-            path=path,
-            sent_at=sent_at,
-            after_id=after_id,
-            reserved=reserved,
-        )
-
+        after = rows.moved(row, to, at=clock.wall(), **changes)
         step = self._table.step(row, after)
 
         def write() -> Row:
@@ -192,7 +170,7 @@ class LedgerWriter:
                 raise self._refused
             return step()
 
-        moved: Row = await self._do(_Step(write, after if generation is not None else None))
+        moved: Row = await self._do(_Step(write, after if changes.get("generation") is not None else None))
         return moved
 
     async def rows(self, *states: str, after: int = 0, limit: int = _PAGE) -> list[Row]:
