@@ -43,7 +43,7 @@ class Calendar:
 
     def iso(self, now: float) -> str:
         """Return the date as the service writes it, such as 2026-03-08T12:05:00Z."""
-        return f"{datetime.fromtimestamp(self.epoch + now, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return datetime.fromtimestamp(self.epoch + now, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
     def http_date(self, now: float) -> str:
         """Return the value of a Date header (RFC 9110, IMF-fixdate)."""

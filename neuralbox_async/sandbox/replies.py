@@ -118,7 +118,7 @@ def _thumbnail_link(job: Job, view: View) -> str | None:
 
 
 def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
-    completed = job.status(view.now) == "completed"
+    completed, mark = job.status(view.now) == "completed", view.mark(job)
     return {
         **_head_a(job, view),
         "model_name": job.model.slug,
@@ -127,8 +127,8 @@ def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
         "result_text": results.text(job) if completed else None,
         "result_url": view.link("generations", results.file_name(job)) if completed else None,
         "tokens_spent": job.cost if completed else 0,
-        "is_favorited": view.mark(job).is_favorited,
-        "user_rating": view.mark(job).user_rating,
+        "is_favorited": mark.is_favorited,
+        "user_rating": mark.user_rating,
         "created_at": view.calendar.iso(job.created),
     }
 
