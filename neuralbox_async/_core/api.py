@@ -43,6 +43,7 @@ class Call(Generic[T]):
         request: What this call pays for; None if the call is free.
         repeatable: Whether it may be sent again after its body has left: twice does no more than once.
         generation_id: The generation it asks about, if any.
+        known: Says what was last read of a generation that a page may list.
     """
 
     operation: str
@@ -54,6 +55,7 @@ class Call(Generic[T]):
     request: GenerationRequest | None = None
     repeatable: bool = True
     generation_id: Id | None = None
+    known: replies.Recall = replies.know_nothing
 
 
 def generate(request: GenerationRequest, extra: Extra | None = None) -> Call[Generation]:
@@ -131,14 +133,20 @@ def balance() -> Call[Balance]:
     return Call(operation="balance", method="GET", path="/balance", result=Balance)
 
 
-def history(*, page: int, limit: int = MOST_ON_A_PAGE, filters: Mapping[str, str] | None = None) -> Call[HistoryPage]:
+def history(
+    *,
+    page: int,
+    limit: int = MOST_ON_A_PAGE,
+    filters: Mapping[str, str] | None = None,
+    known: replies.Recall = replies.know_nothing,
+) -> Call[HistoryPage]:
     """Read one page of the account's generations; pages count from 1, and the newest come first.
 
     Filters have the first family's names (`model_slug`, `status`, `category`, `favorites_only`). The documents disagree
     on them (contradiction 26), so whoever filters looks at the entries too.
     """
     path = f"/user/history?{urlencode({'page': page, 'limit': limit, **(filters or {})})}"
-    return Call(operation="history", method="GET", path=path, result=HistoryPage)
+    return Call(operation="history", method="GET", path=path, result=HistoryPage, known=known)
 
 
 def toggle_favorite(generation_id: Id) -> Call[Marked]:
@@ -305,7 +313,8 @@ def read(call: Call[T], answer: Answer) -> T:
         if call.request is not None and not replies.text(reply.get("status")):
             reply = {**reply, "status": UNKNOWN}  # an id alone means that it is accepted, and not finished
         try:
-            found = replies.structure(reply, call.result, Head(status=answer.status, headers=answer.headers))
+            head = Head(status=answer.status, headers=answer.headers)
+            found = replies.structure(reply, call.result, head, call.known)
         except (KeyError, TypeError, ValueError):
             pass
         else:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from heapq import heappop, heappush
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, Final, Self, TypeVar
 
 from attrs import Attribute, define, field, frozen
@@ -87,12 +87,16 @@ def next_look(points: Sequence[float], last: float, price: float) -> float:
     waiting. One walk over the sorted list.
     """
     behind = bisect_right(points, last)
-    ahead = sorted([*points[behind:], *_overrun(len(points), behind, last)])
-    count, sum_of_ends = 1, ahead[0]
-    while count < len(ahead) and (len(ahead) * price + sum_of_ends) / count > ahead[count]:
-        sum_of_ends += ahead[count]
+    ahead, overrun = points[behind:], _overrun(len(points), behind, last)
+    if overrun:
+        ahead = sorted([*ahead, *overrun])
+    total, count, sum_of_ends = len(ahead) * price, 1, ahead[0]
+    for end in islice(ahead, 1, None):
+        if (total + sum_of_ends) / count <= end:
+            break
+        sum_of_ends += end
         count += 1
-    return min((len(ahead) * price + sum_of_ends) / count, ahead[-1])
+    return min((total + sum_of_ends) / count, ahead[-1])
 
 
 def _overrun(points: int, behind: int, last: float) -> list[float]:

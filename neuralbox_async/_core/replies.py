@@ -6,6 +6,7 @@ Both families of the documentation are read (contradictions 1 to 4, 26). Unknown
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeGuard, TypeVar
 
@@ -28,6 +29,8 @@ from neuralbox_async._core.account import (
 from neuralbox_async._core.models import Balance, Generation, Head, HistoryPage, Id
 
 T = TypeVar("T")
+# Says what was last read of a generation; an entry of a page that has not changed since is not read again.
+Recall = Callable[[Id], Generation | None]
 _LONGEST_ID: Final = 255
 
 
@@ -42,14 +45,18 @@ def parsed(body: bytes) -> dict[str, Any] | None:
     return reply if isinstance(reply, dict) else None
 
 
-def structure(reply: Mapping[str, Any], result: type[T], head: Head | None = None) -> T:
-    """Make a value of a reply; `head` is what it came with.
+def know_nothing(_generation_id: Id) -> None:
+    """Let every entry be read."""
+
+
+def structure(reply: Mapping[str, Any], result: type[T], head: Head | None = None, known: Recall = know_nothing) -> T:
+    """Make a value of a reply; `head` is what it came with, `known` what was read of the generations it may list.
 
     Raises KeyError, TypeError or ValueError if it lacks what the value needs.
     """
     special = _SPECIAL.get(result)
     if special is not None:
-        found: T = special(reply, head)
+        found: T = special(reply, head, known)
         return found
     return _CONVERTER.structure(_named(reply, result, head), result)
 
@@ -115,7 +122,7 @@ _FLAT_METADATA: Final[Mapping[str, str]] = {
     "height": "height",
 }
 
-# For each result: our fields with the names to look for, and all of those names.
+# For each result: our fields with the names to look for, and for each of those names our field.
 _FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
     result: {
         each.name: _OWN_NAMES.get(result, _NAMES).get(each.name, _NAMES.get(each.name, (each.name,)))
@@ -123,8 +130,8 @@ _FIELDS: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
     }
     for result in (Generation, Balance, Marked, Model, Price, Profile, Settings, Stats)
 }
-_KNOWN: Final[Mapping[type, frozenset[str]]] = {
-    result: frozenset(name for names in named.values() for name in names) for result, named in _FIELDS.items()
+_OURS: Final[Mapping[type, Mapping[str, str]]] = {
+    result: {name: ours for ours, names in named.items() for name in names} for result, named in _FIELDS.items()
 }
 # Where a page has its entries: "items" is documented for the history, the others are the field's usual words.
 _ENTRIES: Final = ("items", "data", "generations", "history")
@@ -134,32 +141,43 @@ _MODELS: Final = ("items", "data", "models")
 def _named(reply: Mapping[str, Any], result: type[Any], head: Head | None = None) -> dict[str, Any]:
     """Give a reply the names of our fields; what has no name here goes to `extra`."""
     named: dict[str, Any] = {}
-    for ours, theirs in _FIELDS[result].items():
-        for name in theirs:
-            value = reply.get(name)
-            if value is not None:
-                named[ours] = value
-                break
-    taken = _KNOWN[result]
+    extra: dict[str, Any] = {}
+    fields_of = _OURS[result]
+    for name, value in reply.items():
+        ours = fields_of.get(name)
+        if ours is None:
+            extra[name] = value
+        elif value is not None:
+            named[ours] = value if ours not in named else _preferred(reply, _FIELDS[result][ours])
     if result is Generation and "metadata" not in named:
-        named["metadata"] = {ours: reply[theirs] for theirs, ours in _FLAT_METADATA.items() if theirs in reply}
-        taken = taken.union(_FLAT_METADATA)
-    named["raw"], named["head"] = reply, head
-    named["extra"] = {name: value for name, value in reply.items() if name not in taken}
+        named["metadata"] = {ours: extra.pop(theirs) for theirs, ours in _FLAT_METADATA.items() if theirs in extra}
+    named["raw"], named["head"], named["extra"] = reply, head, extra
     return named
 
 
-def _page(reply: Mapping[str, Any], _head: Head | None) -> HistoryPage:
+def _preferred(reply: Mapping[str, Any], names: Sequence[str]) -> object:
+    """Return the value of the first of these names that has one."""
+    return next(reply[name] for name in names if reply.get(name) is not None)
+
+
+def _page(reply: Mapping[str, Any], _head: Head | None, known: Recall) -> HistoryPage:
     """Read a page of the history; an entry without an id or a status is left out."""
     entries, total = _entries(reply, _ENTRIES)
-    return HistoryPage(items=_readable(entries, Generation, {"partial": True}), entries=len(entries), total=total)
+
+    def read(entry: Mapping[str, Any]) -> Generation:
+        before = known(_required_id(entry["id"]))
+        if before is not None and before.partial and before.raw == entry:
+            return before
+        return _CONVERTER.structure({**_named(entry, Generation), "partial": True}, Generation)
+
+    return HistoryPage(items=_readable(entries, read), entries=len(entries), total=total)
 
 
-def _models(reply: Mapping[str, Any], _head: Head | None) -> ModelPage:
+def _models(reply: Mapping[str, Any], _head: Head | None, _known: Recall) -> ModelPage:
     """Read a list of models, whose envelope is not documented; a bare slug is a model too."""
     entries, total = _entries(reply, _MODELS)
     entries = [{"slug": each} if isinstance(each, str) else each for each in entries]
-    return ModelPage(items=_readable(entries, Model, {}), entries=len(entries), total=total)
+    return ModelPage(items=_readable(entries, partial(structure, result=Model)), entries=len(entries), total=total)
 
 
 def _entries(reply: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any], int | None]:
@@ -169,19 +187,19 @@ def _entries(reply: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any],
     return entries, _whole_number(reply.get("total"))
 
 
-def _readable(entries: Sequence[object], result: type[T], known: Mapping[str, Any]) -> tuple[T, ...]:
+def _readable(entries: Sequence[object], read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
     """Read what can be read; an entry without what its value needs is left out."""
     found = []
     for each in entries:
         if isinstance(each, dict):
             try:
-                found.append(_CONVERTER.structure({**_named(each, result), **known}, result))
+                found.append(read(each))
             except (KeyError, TypeError, ValueError):
                 continue
     return tuple(found)
 
 
-def _new_key(reply: Mapping[str, Any], head: Head | None) -> NewKey:
+def _new_key(reply: Mapping[str, Any], head: Head | None, _known: Recall) -> NewKey:
     """Read a key that was just made; what is kept of the reply lacks it."""
     return NewKey(
         id=_required_id(reply["id"]),
@@ -193,11 +211,11 @@ def _new_key(reply: Mapping[str, Any], head: Head | None) -> NewKey:
     )
 
 
-def _nothing_more(_reply: Mapping[str, Any], _head: Head | None) -> None:
+def _nothing_more(_reply: Mapping[str, Any], _head: Head | None, _known: Recall) -> None:
     """Read a reply that is not documented: that it came is all there is to know."""
 
 
-_SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any], Head | None], Any]]] = {
+_SPECIAL: Final[Mapping[type, Callable[[Mapping[str, Any], Head | None, Recall], Any]]] = {
     HistoryPage: _page,
     ModelPage: _models,
     NewKey: _new_key,

@@ -367,6 +367,28 @@ def test_entries_that_cannot_be_read_are_left_out_and_counted() -> None:
     assert page.entries == 4
 
 
+def test_an_entry_that_has_not_changed_is_not_read_again() -> None:
+    """What was read of a page stays what it is as long as the service says the same; the rest is read anew."""
+    entries = [{"id": number, "status": "pending", "progress": 5} for number in (1, 2, 3)]
+    before = {each.id: each for each in read_page(json.dumps(entries).encode()).items}
+    before[3] = reply(id=3, status="pending", progress=5)  # from a look of its own, which tells more
+    entries[1]["progress"] = 6
+    call = api.history(page=1, known=before.get)
+    page = api.read(call, Answer(status=200, headers={}, body=json.dumps(entries).encode()))
+    assert page.items[0] is before[1]
+    assert [each.progress for each in page.items] == [5, 6, 5]
+    assert page.items[2].partial
+
+
+@pytest.mark.parametrize("generation_id", [[1], {"id": 1}, True, None, ""])
+def test_an_entry_without_an_id_is_never_asked_for(generation_id: object) -> None:
+    """What is no id is not looked up among what is known, and its entry is left out."""
+    body = json.dumps([{"id": generation_id, "status": "pending"}, {"id": 2, "status": "pending"}]).encode()
+    asked: list[object] = []
+    page = api.read(api.history(page=1, known=asked.append), Answer(status=200, headers={}, body=body))
+    assert asked == [each.id for each in page.items] == [2]
+
+
 def test_a_history_without_a_list_is_an_error() -> None:
     """A reply that is no history must not look like an empty one: absence there is taken for proof."""
     with pytest.raises(ResponseError, match="history"):
