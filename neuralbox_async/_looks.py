@@ -5,8 +5,7 @@ falls due first makes it, the others hear of it. Nobody looks in the background,
 leaves the next look to the others.
 """
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
@@ -22,6 +21,7 @@ from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
+from neuralbox_async._edge.log import hears_each_request
 from neuralbox_async._pages import Pages
 from neuralbox_async._watches import Job, Jobs, Watch
 
@@ -60,15 +60,18 @@ class Looks:
         """Look once."""
         return self.http.send(api.generation(generation_id), deadline=deadline)
 
-    async def _look_again(self, watch: Watch, deadline: float) -> Generation:
+    async def _look_again(self, watch: Watch, deadline: float) -> Generation | None:
+        """Make the next look; None if the service does not know yet of what it has just accepted."""
         try:
             return await self.look(watch.generation_id, deadline=deadline)
         except NotFoundError:
             # A service of several machines may not know everywhere yet what it has just accepted from us.
-            known = self.jobs.get(watch.generation_id)
-            if watch.latest is None or known is None or clock.now() - known.accepted_at > UNSEEN_SECONDS:
+            known, now = self.jobs.get(watch.generation_id), clock.now()
+            if watch.latest is None or known is None or now - known.accepted_at > UNSEEN_SECONDS:
                 raise
-            return watch.latest
+            watch.listed = None
+            watch.pass_time(now - known.accepted_at)
+            return None
         except APIError:
             if watch.listed is None:
                 raise
@@ -93,29 +96,33 @@ class Looks:
 
     def seconds_until_look(self, watch: Watch) -> float:
         """Answer in how many seconds a watch's own look is due; at once at what nothing is known of."""
-        job, now, last = watch.job, clock.now(), watch.last
+        job, now = watch.job, clock.now()
         if job is None or watch.listed is not None:
             return 0.0
-        age, closed = now - job.accepted_at, self.http.rate.seconds_until_open(paid=False, now=now)
-        if self.poll_interval is not None:
-            return max(closed, last + self.poll_interval - age)
-        price = self.price()
-        seconds = self.pacing.seconds_until_look(
-            job.model, job.params, age=age, last=last, look_price=price, hint=watch.hint, now=now
+        if self.poll_interval is None:
+            seconds = self._paced(watch, job, price=self.price(), now=now)
+        else:
+            seconds = watch.last + self.poll_interval - (now - job.accepted_at)
+        return max(self.http.rate.seconds_until_open(paid=False, now=now), seconds)
+
+    def _paced(self, watch: Watch, job: Job, *, price: float, now: float) -> float:
+        age = now - job.accepted_at
+        return self.pacing.seconds_until_look(
+            job.model, job.params, age=age, last=watch.last, look_price=price, hint=watch.hint, now=now
         )
-        return max(closed, seconds)
 
     def price(self) -> float:
         """Return what a look costs now, in seconds of waiting: the more, the scarcer requests are."""
         return self.http.rate.look_price(self.look_price, now=clock.now())
 
     def next_page(self, watch: Watch, own: float) -> tuple[float, int]:
-        """Answer in how many seconds this watch's waiter is to look at which page of the history; infinite if at none.
+        """Answer in how many seconds this watch's waiter is to look at which page of the history; 0: at it alone.
 
-        `own` is in how many seconds the watch's own look is due. With a fixed interval everybody looks by themselves.
+        Infinite if others are due sooner: it is woken when its turn has come. `own` is in how many seconds the watch's
+        own look is due. With a fixed interval everybody looks by themselves.
         """
         if self.poll_interval is not None:
-            return math.inf, 0
+            return own, 0
         now = clock.now()
         own = own if own > SHORTEST_SLEEP else 0.0
         seconds, page = self.pages.next_look(watch, self.price(), own=own, now=now)
@@ -124,25 +131,26 @@ class Looks:
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
         watch.looking = True
+        self.pages.leave(watch)
         try:
             latest = await self._look_again(watch, deadline)
         finally:
             watch.looking = False
             watch.wake()
-        self._take(watch, latest)
+        if latest is not None:
+            self._take(watch, latest)
 
-    async def look_at_page(self, number: int, *, deadline: float) -> None:
+    async def look_at_page(self, watch: Watch, number: int, *, deadline: float) -> None:
         """Let one page of the history answer all whom it should show; where it does not, they look by themselves."""
-        group = self.pages.begin(number)
-        if not group:  # they have just been looked at
-            return
+        group = self.pages.begin(watch, number)
         for each in group:
             each.looking = True
         patience = clock.now() + PAGE_SECONDS
         heard: list[Watch] = []
         try:
-            page = await self.http.send(api.history(page=number), deadline=min(deadline, patience))
-            heard = self._hear(page, set(group))
+            call = api.history(page=number, known=self._last_heard)
+            page = await self.http.send(call, deadline=min(deadline, patience))
+            heard = self._hear(page, group)
             self.pages.take(number, page, group, others=bool(heard), now=clock.now())
         except APIError as error:
             # A closed window and a waiter's own deadline say nothing of the history.
@@ -151,15 +159,30 @@ class Looks:
         finally:
             for each in group:
                 each.looking = False
-            self.pages.leave(*heard)
-            for each in dict.fromkeys([*group, *heard]):
+            self._go_on(dict.fromkeys([*group, *heard]), group)
+
+    def _last_heard(self, generation_id: Id) -> Generation | None:
+        watch = self.watches.get(generation_id)
+        return None if watch is None else watch.latest
+
+    def _go_on(self, watches: Iterable[Watch], group: Collection[Watch]) -> None:
+        """Let those whom a page has answered wait on, and wake those for whom it has news."""
+        dues: dict[Watch, float] = {}
+        now, price = clock.now(), self.price()
+        for each in watches:
+            in_line = each.waiters and (each in group or self.pages.has(each))
+            waits_on = in_line and not (each.is_final() or each.unlisted or each.listed)
+            if waits_on and each.job is not None:
+                dues[each] = now + self._paced(each, each.job, price=price, now=now)
+            if each.followers or not waits_on:
                 each.wake()
+        self.pages.end(dues)
 
     def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:
         heard = []
         for entry in page.items:
             watch = self.watches.get(entry.id)
-            if watch is None or (watch.latest is not None and watch.latest.done):
+            if watch is None or watch.is_final():
                 continue
             if watch.looking and watch not in group:  # it is being looked at, and that will tell more
                 continue
@@ -167,7 +190,8 @@ class Looks:
             if entry.done and not self._suffices(entry):
                 watch.listed = entry
             else:
-                self.http.tell(Looked(generation=entry))
+                if hears_each_request(self.http.observe):
+                    self.http.tell(Looked(generation=entry))
                 self._take(watch, entry)
             heard.append(watch)
         return heard
@@ -191,7 +215,7 @@ class Looks:
         if latest.done and watch.job is not None:
             self._learn(watch, job, latest, age)
         hint = hinted_seconds(latest, age=age)
-        if latest is watch.latest or (latest.partial and hint is None):
+        if latest.partial and hint is None:
             watch.pass_time(age)  # nothing was said of the end, so what was said before still holds
         else:
             watch.take_hint(hint, age=age)
@@ -236,12 +260,11 @@ class Following:
 
     def __init__(self, looks: Looks, subject: Generation | Id, *, deadline: float) -> None:
         self._looks = looks
-        self._subject = subject
         self._deadline = deadline
         # The look before the deadline, if the pacing wanted a later one: it leaves time for one answer.
         self._last_chance = deadline - min(LAST_LOOK_SECONDS, (deadline - clock.now()) / 2)
-        self._watch: Watch | None = None
-        self._heard = 0
+        self._watch = looks.watch(subject)
+        self._heard = self._watch.looks
         self._over = False
 
     def __aiter__(self) -> AsyncIterator[Generation]:
@@ -250,15 +273,24 @@ class Following:
     async def __anext__(self) -> Generation:
         if self._over:
             raise StopAsyncIteration
-        if isinstance(self._subject, Generation) and self._subject.done:
-            self._over = True
-            return self._subject
-        if self._watch is None:
-            self._watch = self._looks.watch(self._subject)
-            self._heard = self._watch.looks
+        self._watch.followers += 1
+        try:
+            latest = await self.until(self._has_news)
+        finally:
+            self._watch.followers -= 1
+        self._heard, self._over = self._watch.looks, latest.done
+        return latest
+
+    def _has_news(self, watch: Watch) -> bool:
+        return watch.looks > self._heard or watch.is_final()
+
+    async def until(self, suffices: Callable[[Watch], bool]) -> Generation:
+        """Wait until what is known of the generation suffices, and return it; all of it in one frame."""
         watch = self._watch
+        if watch.latest is not None and suffices(watch):
+            return watch.latest
         with self._looks.waiting(watch):
-            while watch.latest is None or watch.looks == self._heard:  # here, as each of many waiters holds its frames
+            while watch.latest is None or not suffices(watch):
                 seconds, page = self._next_look(watch)
                 if seconds > SHORTEST_SLEEP:
                     with anyio.CancelScope() as asleep:
@@ -268,19 +300,18 @@ class Following:
                         finally:
                             watch.asleep.remove(asleep)
                 elif page:
-                    await self._looks.look_at_page(page, deadline=self._deadline)
+                    await self._looks.look_at_page(watch, page, deadline=self._deadline)
                 else:
                     await self._look(watch)
-        self._heard, self._over = watch.looks, watch.latest.done
         return watch.latest
 
     def _next_look(self, watch: Watch) -> tuple[float, int]:
         """Answer in how many seconds to look, or to think again, and at which page of the history; 0: at the job."""
-        seconds = self._seconds_until_look(watch)
+        own, now = self._seconds_until_look(watch), clock.now()
         if watch.looking:
-            return self._deadline - clock.now(), 0
-        together, page = self._looks.next_page(watch, seconds)
-        return (together, page) if together <= max(seconds, SHORTEST_SLEEP) else (seconds, 0)
+            return self._deadline - now, 0
+        seconds, page = self._looks.next_page(watch, own)
+        return min(seconds, self._last_chance - now if now < self._last_chance else own), page
 
     async def _look(self, watch: Watch) -> None:
         try:

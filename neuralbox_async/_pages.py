@@ -1,12 +1,13 @@
 """Which page of the history shows whom, and when it is due: once its answers' idle times add up to the price of a look.
 
-The history is newest first, so how many generations this client saw accepted since tells where one stands; what others
-make with the same account shifts it, as the pages read show. A history that shows none of ours is left alone for a
-while. Only the 100 that are due soonest are ever considered.
+All who wait stand in one line, and only the waiter of the first watches the clock. The history is newest first, so how
+many generations this client saw accepted since tells where one stands; what others make with the same account shifts
+it, as the pages read show. A history that shows none of ours is left alone for a while. Only the 100 that are due
+soonest are ever considered.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from attrs import define, field
@@ -26,11 +27,15 @@ _ADDED: Final = 0.1
 
 @define
 class _Due:
-    """Which page is due when; infinite if none would answer several. `added` is what newcomers add to its idle time."""
+    """Which page is due when, and for whom; infinite if none would answer several.
+
+    `added` is what newcomers add to its idle time.
+    """
 
     at: float
     page: int
     price: float
+    group: Sequence[Watch] = ()
     added: float = 0.0
 
 
@@ -54,51 +59,72 @@ class Pages:
     _noted_at: float = field(default=-math.inf, init=False)
 
     def next_look(self, watch: Watch, price: float, *, own: float, now: float) -> tuple[float, int]:
-        """Answer in how many seconds this watch's waiter is to look at which page; infinite if that is another's task.
+        """Answer in how many seconds this watch's waiter is to look at which page; page 0: at the watch alone.
 
-        `own` is in how many seconds its own look is due. The waiter of the watch that is due soonest looks at pages,
-        or any whose own look is due now.
+        `own` is in how many seconds its own look is due. Only the waiter of the watch that is due soonest has a time;
+        the others sleep until theirs is the first (infinite).
         """
         if watch.job is None or watch.unlisted or watch.listed is not None:
             self.leave(watch)
-            return math.inf, 0
+            return own, 0
         self._line.put(watch, now + own)
-        if self._resting(now):
-            return math.inf, 0
         if own <= 0:
-            page = self._page_of(watch)
-            several = worth_sharing(self._laws(self._groups().get(page, []), now), price, now)
-            return (0.0 if several else math.inf), page
+            return 0.0, self._shared_page(watch, price, now)
         if self._line.first() is not watch:
             self._add(watch, now)
             self._wake_first()
             return math.inf, 0
         if self._first is not watch:
             self._first, self._due = watch, None
+        if self._resting(now):
+            return own, 0
         due = self._due
-        if due is None or due.price != price or due.at <= now:
+        if due is None or due.price != price:
             due = self._due = self._next_due(price, now + own, now)
-        return due.at - now, due.page
+        return (due.at - now, due.page) if due.at < now + own else (own, 0)
 
-    def begin(self, page: int) -> list[Watch]:
-        """Return whom a look at a page is to answer: of the 100 that are due soonest, those that should be on it."""
-        self._due = None
-        return self._groups().get(page, [])
+    def _shared_page(self, watch: Watch, price: float, now: float) -> int:
+        """Return the page to look at instead of a watch that is due now; 0 if none would answer several as well."""
+        if self._resting(now):
+            return 0
+        page = self._page_of(watch)
+        return page if worth_sharing(self._laws(self._groups().get(page, []), now), price, now) else 0
+
+    def begin(self, watch: Watch, page: int) -> dict[Watch, None]:
+        """Return whom a look at a page is to answer: of the 100 that are due soonest, those that should be on it.
+
+        They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
+        """
+        due = self._due
+        soonest = self._groups().get(page, []) if due is None or due.page != page else due.group
+        group = dict.fromkeys(each for each in soonest if each in self._line)
+        self.leave(watch, *group)
+        return group
+
+    def end(self, dues: Mapping[Watch, float]) -> None:
+        """Give those that a look did not finish their places in the line, by when each one's own look is due."""
+        for watch, due in dues.items():
+            self._line.put(watch, due)
+        self._first = self._due = None
+        self._wake_first()
+
+    def has(self, watch: Watch) -> bool:
+        """Say whether a watch stands in the line."""
+        return watch in self._line
 
     def _groups(self) -> dict[int, list[Watch]]:
         groups: dict[int, list[Watch]] = {}
         for watch in self._line.soonest(MOST_ON_A_PAGE):
-            if not watch.looking:
-                groups.setdefault(self._page_of(watch), []).append(watch)
+            groups.setdefault(self._page_of(watch), []).append(watch)
         return groups
 
     def _next_due(self, price: float, latest: float, now: float) -> _Due:
         best = _Due(math.inf, 0, price)
         for page, group in self._groups().items():
-            laws = self._laws(group, now)
+            laws, latest = self._laws(group, now), min(latest, best.at)
             at = max(now, due_together(laws, price, latest=latest), self._looked_at(group[0]) + self.pacing.floor)
             if at < best.at and worth_sharing(laws, price, at):
-                best = _Due(at, page, price)
+                best = _Due(at, page, price, group)
         return best
 
     def _looked_at(self, watch: Watch) -> float:
@@ -114,7 +140,7 @@ class Pages:
             self._line.leave(each)
         self._wake_first()
 
-    def take(self, number: int, page: HistoryPage, group: Sequence[Watch], *, others: bool, now: float) -> None:
+    def take(self, number: int, page: HistoryPage, group: Collection[Watch], *, others: bool, now: float) -> None:
         """Learn from a page where the history has ours, and who is missing; `others` is whether it shows more of ours.
 
         One that is missing is expected once more, if it should be on another page; then it is looked at by itself.

@@ -18,6 +18,7 @@ from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._spending import Prices, set_aside
+from neuralbox_async._watches import Watch
 
 
 @frozen(kw_only=True)
@@ -69,12 +70,9 @@ class Steps:
 
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""
-        looks = Following(self.looks, subject, deadline=deadline)
-        look = await anext(looks)
-        while not look.done:  # no comprehension: each of many waiters would hold its frame
-            look = await anext(looks)
-        raise_if_failed(look)
-        return look
+        final = await Following(self.looks, subject, deadline=deadline).until(Watch.is_final)
+        raise_if_failed(final)
+        return final
 
     async def finish_own(self, request: GenerationRequest, accepted: Generation, *, deadline: float) -> Generation:
         """Wait until what this very call has submitted is completed; if it is cancelled, tell of what goes on."""

@@ -29,6 +29,7 @@ from neuralbox_async._edge.once import NO_TRAIL
 from neuralbox_async._edge.stream import OpenStream, open_stream
 from neuralbox_async._looks import Following
 from neuralbox_async._steps import Steps
+from neuralbox_async._watches import Watch
 
 # A model that thinks may be silent for long before its first word; looking instead costs the stream.
 IDLE_SECONDS: Final = 60.0
@@ -148,7 +149,7 @@ class TextStream:
         looks = evolve(self._steps.looks, poll_interval=self._steps.looks.poll_interval or LOOK_SECONDS)
         if clock.now() < self._deadline:
             try:
-                return [look async for look in Following(looks, self.generation.id, deadline=self._deadline)][-1]
+                return await Following(looks, self.generation.id, deadline=self._deadline).until(Watch.is_final)
             except (APIError, GenerationTimeoutError) as error:
                 failure = error
         if isinstance(failure, APIError) and not failure.retryable:

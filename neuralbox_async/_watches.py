@@ -99,6 +99,7 @@ class Watch:
         missed: How often in a row a page of the history did not show it.
         unlisted: Whether the history did not show it where it should.
         waiters: How many wait for it now.
+        followers: How many of them want to hear of each look, and not of the last alone.
         asleep: What its waiters sleep in. An event for each would take 0.9 KB, and sleeping needs the scope anyway.
     """
 
@@ -114,8 +115,13 @@ class Watch:
     missed: int = 0
     unlisted: bool = False
     waiters: int = 0
+    followers: int = 0
     asleep: list[anyio.CancelScope] = field(factory=list)
-    _turn: "_Turn | None" = field(default=None, init=False)
+    _turn: tuple[float, int] | None = field(default=None, init=False)
+
+    def is_final(self) -> bool:
+        """Say whether the generation is known to be completed or failed."""
+        return self.latest is not None and self.latest.done
 
     def take_hint(self, hint: float | None, *, age: float) -> None:
         """Take in what a look at this age said of the end."""
@@ -134,35 +140,34 @@ class Watch:
             each.cancel()
 
 
-@define(eq=False)
-class _Turn:
-    """A watch's place in the line; a turn whose watch has left stays until it comes first."""
-
-    due: float
-    number: int
-    watch: Watch | None
-
-    def __lt__(self, other: "_Turn") -> bool:
-        return (self.due, self.number) < (other.due, other.number)
+# A watch's place in a line: by when it is due, then by who came first.
+_Turn = tuple[float, int]
 
 
 @define(eq=False)
 class Line:
-    """The watches that are waited for, by when each one's own look is due (loop time)."""
+    """The watches that are waited for, by when each one's own look is due (loop time).
+
+    The turn of a watch that has left stays until it comes first.
+    """
 
     _heap: list[_Turn] = field(factory=list, init=False)
+    _watches: dict[int, Watch] = field(factory=dict, init=False)
     _numbers: int = field(default=0, init=False)
-    _left: int = field(default=0, init=False)
+
+    def __contains__(self, watch: Watch) -> bool:
+        return watch._turn is not None  # noqa: SLF001 - a place belongs to both
 
     def put(self, watch: Watch, due: float) -> None:
         """Give a watch its place, or another one."""
         turn = watch._turn  # noqa: SLF001 - a place belongs to both
         if turn is not None:
-            if abs(turn.due - due) < _INSTANT:
+            if abs(turn[0] - due) < _INSTANT:
                 return
             self.leave(watch)
         self._numbers += 1
-        turn = watch._turn = _Turn(due, self._numbers, watch)  # noqa: SLF001 - as above
+        turn = watch._turn = (due, self._numbers)  # noqa: SLF001 - as above
+        self._watches[self._numbers] = watch
         heappush(self._heap, turn)
 
     def leave(self, watch: Watch) -> None:
@@ -170,19 +175,19 @@ class Line:
         turn, watch._turn = watch._turn, None  # noqa: SLF001 - as above
         if turn is None:
             return
-        turn.watch = None
-        self._left += 1
-        if self._left > 64 and 2 * self._left > len(self._heap):
-            self._heap = [each for each in self._heap if each.watch is not None]
+        del self._watches[turn[1]]
+        if len(self._heap) > 2 * len(self._watches) + 64:
+            self._heap = [each for each in self._heap if each[1] in self._watches]
             heapify(self._heap)
-            self._left = 0
 
     def first(self) -> Watch | None:
         """Return the watch that is due soonest."""
-        while self._heap and self._heap[0].watch is None:
+        while self._heap:
+            watch = self._watches.get(self._heap[0][1])
+            if watch is not None:
+                return watch
             heappop(self._heap)
-            self._left -= 1
-        return self._heap[0].watch if self._heap else None
+        return None
 
     def soonest(self, most: int) -> Iterator[Watch]:
         """Yield the watches that are due soonest, in order; looks at no more of the line than it must."""
@@ -190,8 +195,9 @@ class Line:
         frontier = [(heap[0], 0)] if heap else []
         while frontier and found < most:
             turn, place = heappop(frontier)
-            if turn.watch is not None:
+            watch = self._watches.get(turn[1])
+            if watch is not None:
                 found += 1
-                yield turn.watch
+                yield watch
             for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
                 heappush(frontier, (heap[child], child))

@@ -585,6 +585,74 @@ async def test_a_cancelled_reader_of_a_page_leaves_it_to_another() -> None:
     assert done == ["completed"] * 5
 
 
+async def test_a_follower_hears_each_page_among_those_who_wait_for_the_end() -> None:
+    """Pages wake only those who have asked for each look; they are told what each page says."""
+    sandbox = rich()
+    heard: list[Generation] = []
+    ended: list[str] = []
+    async with sandbox.client() as nb:
+        clips = [await nb.submit("kling-v2.1", f"A flower {number}") for number in range(50)]
+        async with anyio.create_task_group() as tasks:
+            for clip in clips[1:]:
+                tasks.start_soon(wait_into, ended, nb, clip)
+            heard = [look async for look in nb.poll(clips[0])]
+    assert ended == ["completed"] * 49
+    assert len(heard) > 5
+    assert [look.done for look in heard] == [False] * (len(heard) - 1) + [True]
+
+
+async def test_whoever_is_not_due_first_keeps_a_deadline_of_its_own() -> None:
+    """Among many that take long, one with a short timeout is looked at just before its end, and ends then."""
+    sandbox = rich(models=clip_of(300))
+    async with sandbox.client(pacing=Pacing({"clip": (280, 320)})) as nb, anyio.create_task_group() as tasks:
+        clips = [await nb.submit("clip", f"A flower {number}") for number in range(20)]
+        for clip in clips[1:]:
+            tasks.start_soon(wait_into, [], nb, clip)
+        began = anyio.current_time()
+        with pytest.raises(GenerationTimeoutError, match=str(clips[0].id)):
+            await nb.wait(clips[0], timeout=60)
+        assert 59 <= anyio.current_time() - began <= 60.1
+        assert sandbox.requests.looks + pages_of(sandbox) == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_fixed_interval_is_kept_beside_those_who_share_pages() -> None:
+    """A view's poll_interval is its own: somebody else's pages tell it more, and are no reason to look less often."""
+    sandbox = rich(models=clip_of(300))
+    async with sandbox.client(pacing=Pacing({"clip": (280, 320)})) as nb, anyio.create_task_group() as tasks:
+        clips = [await nb.submit("clip", f"A flower {number}") for number in range(20)]
+        for clip in clips[1:]:
+            tasks.start_soon(wait_into, [], nb, clip)
+        began = anyio.current_time()
+        async for _ in nb.with_options(poll_interval=10).poll(clips[0]):
+            if anyio.current_time() - began > 95:
+                break
+        assert sandbox.requests.looks == 10
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("lag", [0.0, math.inf])
+@pytest.mark.parametrize("seed", range(5))
+async def test_whoever_goes_somebody_watches_the_clock(seed: int, lag: float) -> None:
+    """Waiters come and go at random; each that stays has its result soon after it is there."""
+    sandbox, chance = rich(history_lag=lag), random.Random(f"{seed} {lag}")
+    late: list[float] = []
+    async with sandbox.client() as nb:
+
+        async def follow(clip: Generation) -> None:
+            await anyio.sleep(chance.uniform(0, 20))
+            with anyio.move_on_after(chance.choice([chance.uniform(0, 60), math.inf])):
+                await nb.wait(clip)
+                late.append(anyio.current_time() - sandbox.world.jobs[str(clip.id)].due)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(follow, await nb.submit("kling-v2.1", f"A flower {number}"))
+                await anyio.sleep(chance.expovariate(2))
+    assert len(late) > 20
+    assert max(late) < 15
+
+
 async def test_the_next_look_after_a_404_keeps_what_was_hinted() -> None:
     """A look that says nothing of the end leaves the hint where it was, instead of starting it anew."""
     sandbox = rich(family="b", models=clip_of(60))
