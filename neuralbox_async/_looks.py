@@ -5,7 +5,7 @@ falls due first makes it, the others hear of it. Nobody looks in the background,
 leaves the next look to the others.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
@@ -115,18 +115,18 @@ class Looks:
         """Return what a look costs now, in seconds of waiting: the more, the scarcer requests are."""
         return self.http.rate.look_price(self.look_price, now=clock.now())
 
-    def next_page(self, watch: Watch, own: float) -> tuple[float, int]:
-        """Answer in how many seconds this watch's waiter is to look at which page of the history; 0: at it alone.
+    def next_look(self, watch: Watch, own: float) -> tuple[float, Sequence[Watch]]:
+        """Answer in how many seconds this watch's waiter is to look, and at whom by one page; nobody: at it alone.
 
         Infinite if others are due sooner: it is woken when its turn has come. `own` is in how many seconds the watch's
         own look is due. With a fixed interval everybody looks by themselves.
         """
         if self.poll_interval is not None:
-            return own, 0
+            return own, ()
         now = clock.now()
         own = own if own > SHORTEST_SLEEP else 0.0
-        seconds, page = self.pages.next_look(watch, self.price(), own=own, now=now)
-        return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), page
+        seconds, group = self.pages.next_look(watch, self.price(), own=own, now=now)
+        return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), group
 
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
@@ -140,18 +140,18 @@ class Looks:
         if latest is not None:
             self._take(watch, latest)
 
-    async def look_at_page(self, watch: Watch, number: int, *, deadline: float) -> None:
-        """Let one page of the history answer all whom it should show; where it does not, they look by themselves."""
-        group = self.pages.begin(watch, number)
+    async def look_together(self, watch: Watch, soonest: Sequence[Watch], *, deadline: float) -> None:
+        """Let one page of the history answer a group; where it does not, they look by themselves."""
+        page, group = self.pages.begin(watch, soonest)
         for each in group:
             each.looking = True
         patience = clock.now() + PAGE_SECONDS
         heard: list[Watch] = []
         try:
-            call = api.history(page=number, known=self._last_heard)
-            page = await self.http.send(call, deadline=min(deadline, patience))
-            heard = self._hear(page, group)
-            self.pages.take(number, page, group, others=bool(heard), now=clock.now())
+            call = api.history(page=page.number, limit=page.limit, known=self._last_heard)
+            read = await self.http.send(call, deadline=min(deadline, patience))
+            heard = self._hear(read, group)
+            self.pages.take(page, read, group, others=bool(heard), now=clock.now())
         except APIError as error:
             # A closed window and a waiter's own deadline say nothing of the history.
             if not isinstance(error, RateLimitError) and deadline > patience:
@@ -291,7 +291,7 @@ class Following:
             return watch.latest
         with self._looks.waiting(watch):
             while watch.latest is None or not suffices(watch):
-                seconds, page = self._next_look(watch)
+                seconds, group = self._next_look(watch)
                 if seconds > SHORTEST_SLEEP:
                     with anyio.CancelScope() as asleep:
                         watch.asleep.append(asleep)
@@ -299,19 +299,19 @@ class Following:
                             await clock.sleep(seconds)
                         finally:
                             watch.asleep.remove(asleep)
-                elif page:
-                    await self._looks.look_at_page(watch, page, deadline=self._deadline)
+                elif group:
+                    await self._looks.look_together(watch, group, deadline=self._deadline)
                 else:
                     await self._look(watch)
         return watch.latest
 
-    def _next_look(self, watch: Watch) -> tuple[float, int]:
-        """Answer in how many seconds to look, or to think again, and at which page of the history; 0: at the job."""
+    def _next_look(self, watch: Watch) -> tuple[float, Sequence[Watch]]:
+        """Answer in how many seconds to look, or to think again, and at whom by one page; nobody: at it alone."""
         own, now = self._seconds_until_look(watch), clock.now()
         if watch.looking:
-            return self._deadline - now, 0
-        seconds, page = self._looks.next_page(watch, own)
-        return min(seconds, self._last_chance - now if now < self._last_chance else own), page
+            return self._deadline - now, ()
+        seconds, group = self._looks.next_look(watch, own)
+        return min(seconds, self._last_chance - now if now < self._last_chance else own), group
 
     async def _look(self, watch: Watch) -> None:
         try:

@@ -2,15 +2,16 @@
 
 All who wait stand in one line, and only the waiter of the first watches the clock. The history is newest first, so how
 many generations this client saw accepted since tells where one stands; what others make with the same account shifts
-it, as the pages read show. A history that shows none of ours is left alone for a while. Only the 100 that are due
-soonest are ever considered.
+it, as the pages read show. How many entries a page has is chosen such that it ends just behind those who are likely to
+be done, the oldest. A history that shows none of ours is left alone for a while. Only the 100 that are due soonest are
+ever considered.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from neuralbox_async._core.api import MOST_ON_A_PAGE
 from neuralbox_async._core.idle import Law, due_together, worth_sharing
@@ -23,17 +24,43 @@ LONGEST_REST: Final = 900.0
 # What newcomers may add to the idle time of a page that is not due yet, as a share of the price, before it is thought
 # over again.
 _ADDED: Final = 0.1
+# How many generations of others a page leaves room for behind our oldest.
+_MARGIN: Final = 3
+
+
+@frozen
+class Page:
+    """A page of the history: its number, counted from 1, and how many entries each page has."""
+
+    number: int
+    limit: int
+
+    @property
+    def begins(self) -> int:
+        """Return the place of its first entry, counted from 0 for the newest."""
+        return (self.number - 1) * self.limit
+
+    def shows(self, position: int) -> bool:
+        """Say whether it shows the entry at this place."""
+        return self.begins <= position < self.begins + self.limit
+
+
+def page_down_to(position: int) -> Page:
+    """Return the page that ends soon behind this place and shows as many newer ones as a page can."""
+    number = position // MOST_ON_A_PAGE + 1
+    if number == 1:  # a longer one costs no more, and shows ours behind many of others
+        return Page(1, MOST_ON_A_PAGE)
+    return Page(number, min(MOST_ON_A_PAGE, (position + _MARGIN) // number + 1))
 
 
 @define
 class _Due:
-    """Which page is due when, and for whom; infinite if none would answer several.
+    """When a page is due, and for whom; infinite if none would answer several.
 
     `added` is what newcomers add to its idle time.
     """
 
     at: float
-    page: int
     price: float
     group: Sequence[Watch] = ()
     added: float = 0.0
@@ -58,48 +85,47 @@ class Pages:
     _rest: float = field(default=FIRST_REST, init=False)
     _noted_at: float = field(default=-math.inf, init=False)
 
-    def next_look(self, watch: Watch, price: float, *, own: float, now: float) -> tuple[float, int]:
-        """Answer in how many seconds this watch's waiter is to look at which page; page 0: at the watch alone.
+    def next_look(self, watch: Watch, price: float, *, own: float, now: float) -> tuple[float, Sequence[Watch]]:
+        """Answer in how many seconds this waiter is to look, and at whom by one page; nobody: at the watch alone.
 
         `own` is in how many seconds its own look is due. Only the waiter of the watch that is due soonest has a time;
         the others sleep until theirs is the first (infinite).
         """
         if watch.job is None or watch.unlisted or watch.listed is not None:
             self.leave(watch)
-            return own, 0
+            return own, ()
         self._line.put(watch, now + own)
         if own <= 0:
-            return 0.0, self._shared_page(watch, price, now)
+            return 0.0, self._due_with(watch, price, now)
         if self._line.first() is not watch:
             self._add(watch, now)
             self._wake_first()
-            return math.inf, 0
+            return math.inf, ()
         if self._first is not watch:
             self._first, self._due = watch, None
         if self._resting(now):
-            return own, 0
+            return own, ()
         due = self._due
         if due is None or due.price != price:
             due = self._due = self._next_due(price, now + own, now)
-        return (due.at - now, due.page) if due.at < now + own else (own, 0)
+        return (due.at - now, due.group) if due.at < now + own else (own, ())
 
-    def _shared_page(self, watch: Watch, price: float, now: float) -> int:
-        """Return the page to look at instead of a watch that is due now; 0 if none would answer several as well."""
+    def _due_with(self, watch: Watch, price: float, now: float) -> Sequence[Watch]:
+        """Return whom to look at with a watch that is due now; nobody if it had better be looked at alone."""
         if self._resting(now):
-            return 0
-        page = self._page_of(watch)
-        return page if worth_sharing(self._laws(self._groups().get(page, []), now), price, now) else 0
+            return ()
+        group = next((each for each in self._groups() if watch in each), ())
+        return group if worth_sharing(self._laws(group, now), price, now) else ()
 
-    def begin(self, watch: Watch, page: int) -> dict[Watch, None]:
-        """Return whom a look at a page is to answer: of the 100 that are due soonest, those that should be on it.
+    def begin(self, watch: Watch, group: Iterable[Watch]) -> tuple[Page, Collection[Watch]]:
+        """Return the page that shows a group now, and whom of it a look is still to answer.
 
         They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
         """
-        due = self._due
-        soonest = self._groups().get(page, []) if due is None or due.page != page else due.group
-        group = dict.fromkeys(each for each in soonest if each in self._line)
-        self.leave(watch, *group)
-        return group
+        still = {each: self._position(each) for each in group if each in self._line}
+        page = page_down_to(max(still.values(), default=self._position(watch)))
+        self.leave(watch, *still)
+        return page, still.keys()
 
     def end(self, dues: Mapping[Watch, float]) -> None:
         """Give those that a look did not finish their places in the line, by when each one's own look is due."""
@@ -112,27 +138,30 @@ class Pages:
         """Say whether a watch stands in the line."""
         return watch in self._line
 
-    def _groups(self) -> dict[int, list[Watch]]:
-        groups: dict[int, list[Watch]] = {}
-        for watch in self._line.soonest(MOST_ON_A_PAGE):
-            groups.setdefault(self._page_of(watch), []).append(watch)
+    def _groups(self) -> list[list[Watch]]:
+        """Return those who are due soonest by the pages that show them, the oldest first."""
+        groups: list[list[Watch]] = []
+        begins = math.inf
+        for watch in sorted(self._line.soonest(MOST_ON_A_PAGE), key=self._position, reverse=True):
+            position = self._position(watch)
+            if position < begins:
+                groups.append([])
+                begins = page_down_to(position).begins
+            groups[-1].append(watch)
         return groups
 
     def _next_due(self, price: float, latest: float, now: float) -> _Due:
-        best = _Due(math.inf, 0, price)
-        for page, group in self._groups().items():
+        best = _Due(math.inf, price)
+        for group in self._groups():
             laws, latest = self._laws(group, now), min(latest, best.at)
-            at = max(now, due_together(laws, price, latest=latest), self._looked_at(group[0]) + self.pacing.floor)
+            floor = min(self._looked_at(each) for each in group) + self.pacing.floor
+            at = max(now, due_together(laws, price, latest=latest), floor)
             if at < best.at and worth_sharing(laws, price, at):
-                best = _Due(at, page, price, group)
+                best = _Due(at, price, group)
         return best
 
     def _looked_at(self, watch: Watch) -> float:
         return watch.last + (0.0 if watch.job is None else watch.job.accepted_at)
-
-    def _page_of(self, watch: Watch) -> int:
-        """Return the number of the page that should show a watch."""
-        return 1 + self._position(watch) // MOST_ON_A_PAGE
 
     def leave(self, *watches: Watch) -> None:
         """Stop looking for these; whoever is due soonest then is woken."""
@@ -140,12 +169,12 @@ class Pages:
             self._line.leave(each)
         self._wake_first()
 
-    def take(self, number: int, page: HistoryPage, group: Collection[Watch], *, others: bool, now: float) -> None:
+    def take(self, page: Page, read: HistoryPage, group: Collection[Watch], *, others: bool, now: float) -> None:
         """Learn from a page where the history has ours, and who is missing; `others` is whether it shows more of ours.
 
         One that is missing is expected once more, if it should be on another page; then it is looked at by itself.
         """
-        positions = {each.id: place for place, each in enumerate(page.items, (number - 1) * MOST_ON_A_PAGE)}
+        positions = {each.id: place for place, each in enumerate(read.items, page.begins)}
         shown = [each for each in group if each.generation_id in positions]
         if not shown and not others:
             self.rest(now=now)
@@ -155,7 +184,7 @@ class Pages:
             self._learn_shift(shown, positions)
         for each in group:
             each.missed = 0 if each.generation_id in positions else each.missed + 1
-            each.unlisted = each.missed > 1 or (each.missed > 0 and self._page_of(each) == number)
+            each.unlisted = each.missed > 1 or (each.missed > 0 and page.shows(self._position(each)))
 
     def rest(self, *, now: float) -> None:
         """Leave the history alone for a while, the longer the more often it did not help."""
@@ -178,9 +207,9 @@ class Pages:
     def _add(self, watch: Watch, now: float) -> None:
         """Let a newcomer's idle time count towards the page that is due next."""
         due = self._due
-        if due is None or (due.page and self._page_of(watch) != due.page):
+        if due is None:
             return
-        due.added += self._law(watch, now).idle(due.at)[0] if due.page else due.price
+        due.added += self._law(watch, now).idle(due.at)[0] if due.group else due.price
         if due.added > _ADDED * due.price:
             self._due = self._first = None
 
