@@ -34,7 +34,7 @@ PAGE_SECONDS: Final = 10.0
 SHORTEST_SLEEP: Final = 0.001
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Looks:
     """Looks at generations.
 
@@ -230,7 +230,7 @@ class Looks:
         self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken_ms, hints=hints, now=now)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Waiting:
     """One waiter for a watch; no generator, as each of many waiters holds one."""
 

@@ -53,7 +53,7 @@ def page_down_to(position: int) -> Page:
     return Page(number, min(MOST_ON_A_PAGE, (position + _MARGIN) // number + 1))
 
 
-@define
+@define(eq=False, repr=False)
 class _Due:
     """When a page is due, and for whom; infinite if none would answer several.
 
@@ -66,7 +66,7 @@ class _Due:
     added: float = 0.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pages:
     """The pages of the history as looks; shared by all views of a client.
 

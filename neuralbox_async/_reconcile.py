@@ -23,7 +23,7 @@ LONGEST_WAIT: Final = 30.0
 MOST_PAGES: Final = 200
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Doubt:
     """One intent that somebody waits for; `proof_at`, `read_at` are loop time."""
 
@@ -35,7 +35,7 @@ class _Doubt:
     open: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Doubts:
     """Those who wait to hear what became of their POSTs.
 

@@ -27,7 +27,7 @@ from neuralbox_async._edge.once import Trail
 MOST_PRICES: Final = 10_000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Prices:
     """What requests cost, as far as it was asked for; shared by all views of a client."""
 

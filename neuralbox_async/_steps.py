@@ -21,7 +21,7 @@ from neuralbox_async._spending import Prices, set_aside
 from neuralbox_async._watches import Watch
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Steps:
     """What can be done with one generation.
 

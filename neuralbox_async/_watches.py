@@ -39,7 +39,7 @@ class Job:
     place: int = 0
 
 
-@define
+@define(eq=False, repr=False)
 class Jobs:
     """The pending generations this client saw accepted, by id; shared by all views of a client.
 
@@ -82,7 +82,7 @@ class Jobs:
         return self.accepted - job.place
 
 
-@define(weakref_slot=True, eq=False)
+@define(weakref_slot=True, eq=False, repr=False)
 class Watch:
     """What all who wait for one generation share.
 
@@ -144,7 +144,7 @@ class Watch:
 _Turn = tuple[float, int]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Line:
     """The watches that are waited for, by when each one's own look is due (loop time).
 

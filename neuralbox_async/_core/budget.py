@@ -78,7 +78,7 @@ class Reservation:
             budget.release(self.price, spent=spent)
 
 
-@define
+@define(eq=False, repr=False)
 class Reservations:
     """What is set aside for generations whose cost is not known yet; shared by all views of a client.
 

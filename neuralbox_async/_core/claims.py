@@ -30,7 +30,7 @@ MOST_REMEMBERED: Final = 200_000
 _PREFERENCE: Final = {COMPLETED: 0, FAILED: 2}
 
 
-@define
+@define(eq=False, repr=False)
 class Known:
     """What a client knows of its own POSTs; shared by all views of a client.
 
@@ -212,7 +212,7 @@ def claim(
     return Claims(found=found, open=frozenset(still_open), disputed=frozenset(disputed), surplus=surplus)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Group:
     """Requests that may take each other's generation, and what the history shows of them.
 

@@ -61,7 +61,7 @@ class Unreadable:
 StreamEvent = Started | Delta | Ended | Failed | Closed | Unreadable
 
 
-@define
+@define(eq=False, repr=False)
 class Parser:
     """Turns the bytes of one answer into events, as soon as each is whole; nothing follows what is unreadable.
 

@@ -64,7 +64,7 @@ def _place(to: str | os.PathLike[str], stem: str) -> _Place:
     return _Place(folder=folder, stem=stem, name=None if is_folder else path.name)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Source:
     """A result to fetch: of which generation, through what, until when (loop time), and of how many bytes at most."""
 

@@ -76,7 +76,7 @@ class Key:
         raise TypeError("A client holds your API key and cannot be pickled; create one in each process.")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Http:
     """Sends calls: waits for the plan and the gate, sends, judges, repeats what cost nothing.
 

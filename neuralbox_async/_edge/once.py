@@ -60,7 +60,7 @@ class Witness(httpx.AsyncByteStream):
         return self.body
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Trail:
     """Who writes down what becomes of a POST that pays, so that a crash at any moment leaves a trace.
 
@@ -83,7 +83,7 @@ async def _write_nothing(_: object) -> None:
 NO_TRAIL: Final = Trail(sending=_write_nothing, settled=_write_nothing, is_written=False)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Once(Generic[T]):
     """One attempt at a call that must not be made twice.
 

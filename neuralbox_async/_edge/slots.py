@@ -144,7 +144,7 @@ class Slots:
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class _Gates:
     """Two gates, one after the other. It is passed by many at once, and holds nothing for each that waits."""
 
@@ -186,7 +186,7 @@ class _Borrowed(httpx.AsyncBaseTransport):
         """Leave the caller's client open."""
 
 
-@define
+@define(eq=False, repr=False)
 class _Connection:
     """One connection and whom it leads to."""
 

@@ -35,7 +35,7 @@ MOST_OF_AN_ERROR: Final = 65_536
 _BROKEN: Final = (httpx.HTTPError, httpx.StreamError, OSError, anyio.BrokenResourceError)
 
 
-@define
+@define(eq=False, repr=False)
 class OpenStream:
     """One stream that the service has accepted.
 
@@ -95,7 +95,7 @@ async def _attempt(http: Http, call: Call[Generation], deadline: float, trail: T
     raise timed_out(call)
 
 
-@define
+@define(eq=False, repr=False)
 class _Opening:
     """The exchange of one POST, from its request to the end of its answer."""
 

@@ -16,7 +16,7 @@ from neuralbox_async._core.models import Id
 from neuralbox_async._edge import clock
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Turn:
     """One call that waits for its turn: which operation, whether it pays, by when, about what, and who hears of it."""
 
@@ -27,7 +27,7 @@ class Turn:
     tell: Callable[[Event], None]
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Turns:
     """The line in front of a plan's windows; shared by all views of a client."""
 
