@@ -27,8 +27,7 @@ from neuralbox_async._core.options import (
     conversation,
 )
 from neuralbox_async._core.pacing import Pacing
-from neuralbox_async._edge import clock, files
-from neuralbox_async._edge.fetch import MOST_BYTES
+from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
@@ -36,10 +35,12 @@ from neuralbox_async._history import Filters, History
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._reconcile import Doubts, no_others, no_owners
+from neuralbox_async._steps import MOST_BYTES
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
 if TYPE_CHECKING:  # loaded when they are used
     from neuralbox_async._bulk import Outcome, Requests
+    from neuralbox_async._edge.files import Progress, Source
     from neuralbox_async._edge.upload import Audio
     from neuralbox_async._fan_out import Results
     from neuralbox_async._stream import TextStream
@@ -245,7 +246,7 @@ class AsyncNeuralBox:
         to: str | os.PathLike[str],
         *,
         timeout: float | None = None,
-        progress: files.Progress | None = None,
+        progress: "Progress | None" = None,
         max_bytes: int = MOST_BYTES,
     ) -> Path:
         """Save the result of a completed generation and return the path of the file.
@@ -270,11 +271,9 @@ class AsyncNeuralBox:
             APIStatusError, APIConnectionError: the file could not be fetched (results expire).
             OSError: the file could not be written.
         """
-        deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
-        if not isinstance(generation, Generation):
-            generation = await self._looks.look(_id(generation), deadline=deadline)
-        source = self._steps.source(generation, deadline=deadline, most=most)
-        return await files.save(source, to, key=None, progress=progress)
+        from neuralbox_async._edge import files  # noqa: PLC0415
+
+        return await files.save(await self._result(generation, timeout, max_bytes), to, key=None, progress=progress)
 
     async def read(
         self, generation: Generation | int | str, *, timeout: float | None = None, max_bytes: int = MOST_BYTES
@@ -283,10 +282,9 @@ class AsyncNeuralBox:
 
         Takes arguments and raises as `download`, but for the disk.
         """
-        deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
-        if not isinstance(generation, Generation):
-            generation = await self._looks.look(_id(generation), deadline=deadline)
-        return await files.read(self._steps.source(generation, deadline=deadline, most=most))
+        from neuralbox_async._edge import files  # noqa: PLC0415
+
+        return await files.read(await self._result(generation, timeout, max_bytes))
 
     @asynccontextmanager
     async def iter_bytes(
@@ -298,11 +296,16 @@ class AsyncNeuralBox:
         APIConnectionError, since what was given cannot be taken back. The timeout counts your own time between pieces
         too. Takes arguments and raises as `read`; what goes wrong on the way comes from the iterator.
         """
+        from neuralbox_async._edge import files  # noqa: PLC0415
+
+        async with files.streamed(await self._result(generation, timeout, max_bytes)) as pieces:
+            yield pieces
+
+    async def _result(self, generation: Generation | int | str, timeout: float | None, max_bytes: int) -> "Source":
         deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
         if not isinstance(generation, Generation):
             generation = await self._looks.look(_id(generation), deadline=deadline)
-        async with files.streamed(self._steps.source(generation, deadline=deadline, most=most)) as pieces:
-            yield pieces
+        return self._steps.source(generation, deadline=deadline, most=most)
 
     # --- many generations --------------------------------------------------------------------------------------------
 
@@ -352,13 +355,14 @@ class AsyncNeuralBox:
                 be written any more.
         """
         from neuralbox_async._bulk import run  # noqa: PLC0415
+        from neuralbox_async._edge.files import checked_folder  # noqa: PLC0415
         from neuralbox_async._life import Wishes  # noqa: PLC0415
 
         if isinstance(requests, str | bytes) or not isinstance(requests, Iterable | AsyncIterable):
             raise UsageError(f"requests must be an iterable of GenerationRequests, not {type(requests).__name__}.")
         limit = checked_count("max_concurrency", max_concurrency, least=1)
         seconds = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        folder = None if download_to is None else files.checked_folder(download_to)
+        folder = None if download_to is None else checked_folder(download_to)
 
         wishes = Wishes(
             seconds=seconds,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -11,14 +12,19 @@ from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
-from neuralbox_async._edge import clock, files
-from neuralbox_async._edge.fetch import MOST_BYTES
+from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import READ_TIMEOUT, Exchange, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._spending import Prices, set_aside
 from neuralbox_async._watches import Watch
+
+if TYPE_CHECKING:  # loaded by those who fetch results
+    from neuralbox_async._edge.files import Source
+
+# Most bytes that a result may have, if nobody says otherwise.
+MOST_BYTES: Final = 2_000_000_000
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -99,15 +105,17 @@ class Steps:
             self.looks.jobs.remember(request, found)
         return found
 
-    def source(self, generation: Generation, *, deadline: float, most: int = MOST_BYTES) -> files.Source:
+    def source(self, generation: Generation, *, deadline: float, most: int = MOST_BYTES) -> "Source":
         """Return where the result of a completed generation comes from; of any other there is none."""
+        from neuralbox_async._edge.files import Source  # noqa: PLC0415
+
         raise_if_failed(generation)
         if not generation.done:
             raise UsageError(
                 f"Generation {generation.id} is {generation.status}; await nb.wait({generation.id!r}) first.",
                 generation_id=generation.id,
             )
-        return files.Source(http=self.http, generation=generation, deadline=deadline, most=most)
+        return Source(http=self.http, generation=generation, deadline=deadline, most=most)
 
     def abandon(
         self, request: GenerationRequest, generation: Generation | None, *, sent_at: float | None = None

@@ -25,7 +25,6 @@ from neuralbox_async._edge.pinning import public_address
 from neuralbox_async._edge.slots import CLOSE_SECONDS, DIRECT, environment_proxy
 
 MOST_REDIRECTS: Final = 3
-MOST_BYTES: Final = 2_000_000_000
 # A signed address may have expired before the file has: these are worth asking for a fresh one.
 EXPIRED: Final = frozenset({403, 404, 410})
 _NO_PROXY: Final = (
