@@ -15,7 +15,6 @@ from attrs import evolve, frozen
 
 from neuralbox_async._core import rows
 from neuralbox_async._core.budget import Reservation
-from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -25,6 +24,7 @@ from neuralbox_async._core.errors import (
     PermissionDeniedError,
     UsageError,
 )
+from neuralbox_async._core.known import Intent
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.rows import Row
 from neuralbox_async._edge import clock

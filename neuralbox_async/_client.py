@@ -14,8 +14,8 @@ from attrs import evolve
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
-from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
+from neuralbox_async._core.known import Intent
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.options import (
@@ -31,10 +31,8 @@ from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
-from neuralbox_async._history import Filters, History
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
-from neuralbox_async._reconcile import Doubts, no_others, no_owners
 from neuralbox_async._steps import MOST_BYTES
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
@@ -403,6 +401,8 @@ class AsyncNeuralBox:
                 recordings), or the time was not enough.
             APIError: the history could not be read.
         """
+        from neuralbox_async._reconcile import Doubts, no_others, no_owners  # noqa: PLC0415
+
         request = error.request
         if request is None:
             raise UsageError(
@@ -438,6 +438,8 @@ class AsyncNeuralBox:
             favorites_only: Only favourites.
             timeout: Seconds for each page; None: the client's.
         """
+        from neuralbox_async._history import Filters, History  # noqa: PLC0415
+
         filters = Filters(model=model, status=status, category=category, favorites_only=favorites_only)
         return History(self._http, timeout=self._seconds(timeout), filters=filters)
 

@@ -12,7 +12,6 @@ from attrs import evolve, frozen
 
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.budget import Reservation
-from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import (
     APIError,
     APIStatusError,
@@ -24,6 +23,7 @@ from neuralbox_async._core.errors import (
     RateLimitError,
     UsageError,
 )
+from neuralbox_async._core.known import Intent
 from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._core.rows import Changes, Row
 from neuralbox_async._edge import clock, files

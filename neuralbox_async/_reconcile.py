@@ -10,9 +10,10 @@ import anyio
 from attrs import define, evolve, field
 
 from neuralbox_async._core import api
-from neuralbox_async._core.claims import Intent, Reading, claim, is_read
+from neuralbox_async._core.claims import Reading, claim, is_read
 from neuralbox_async._core.errors import OutcomeUnknownError
 from neuralbox_async._core.events import Surplus
+from neuralbox_async._core.known import Intent
 from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http

@@ -8,20 +8,20 @@ from attrs import frozen
 
 from neuralbox_async._core.api import Call
 from neuralbox_async._core.budget import Budget, Reservation
-from neuralbox_async._core.claims import Intent
 from neuralbox_async._core.errors import GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
+from neuralbox_async._core.known import Intent
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import READ_TIMEOUT, Exchange, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
 from neuralbox_async._looks import Following, Looks
-from neuralbox_async._reconcile import Doubts
 from neuralbox_async._spending import Prices, set_aside
 from neuralbox_async._watches import Watch
 
-if TYPE_CHECKING:  # loaded by those who fetch results
+if TYPE_CHECKING:  # loaded when they are used
     from neuralbox_async._edge.files import Source
+    from neuralbox_async._reconcile import Doubts
 
 # Most bytes that a result may have, if nobody says otherwise.
 MOST_BYTES: Final = 2_000_000_000
@@ -90,7 +90,7 @@ class Steps:
             self.abandon(request, accepted)
             raise
 
-    async def reconcile(self, doubts: Doubts, intent: Intent, *, settle: float | None) -> Generation | None:
+    async def reconcile(self, doubts: "Doubts", intent: Intent, *, settle: float | None) -> Generation | None:
         """Return what the history shows that a lost POST has led to; None if it has led to nothing.
 
         `settle` is how many seconds after the POST its absence proves that; None: as long as the model was known to

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
 from neuralbox_async._core.budget import Budget, Reservations
-from neuralbox_async._core.claims import Known
+from neuralbox_async._core.known import Known
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.options import check_kinds, checked_budgets, checked_count, checked_seconds
 from neuralbox_async._core.pacing import Pacing

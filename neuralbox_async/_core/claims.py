@@ -8,105 +8,24 @@ Where two POSTs for different things could own one entry, neither gets it: a wro
 
 import math
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field, frozen
 
-from neuralbox_async._core.models import COMPLETED, FAILED, Generation, GenerationRequest, Id
+from neuralbox_async._core.known import Intent
+from neuralbox_async._core.models import COMPLETED, FAILED, Generation, Id
 
 # How much later than it says an entry may really have been created, seconds: dates are whole seconds, two clocks are
 # compared over a network, and a POST leaves a little before it arrives.
 SLACK: Final = 5.0
 # A prompt cut short without a mark is still telling if this many characters of it are there.
 SHORTEST_STEM: Final = 60
-_SAME_INSTANT: Final = 1.0
 # The history's category of what was made of a recording: whatever it shows as a prompt, a recording has none.
 SPEECH_TO_TEXT: Final = "stt"
-MOST_REMEMBERED: Final = 200_000
 _PREFERENCE: Final = {COMPLETED: 0, FAILED: 2}
-
-
-@define(eq=False, repr=False)
-class Known:
-    """What a client knows of its own POSTs; shared by all views of a client.
-
-    Attributes:
-        highest_id: The highest integer id it has seen: what a lost answer's id must be above.
-        owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
-            claimed it in the history.
-        latest_moment: The last that `moment` has given to a POST, in Unix seconds.
-        on_their_way: The POSTs that wait for their answer.
-    """
-
-    highest_id: int | None = None
-    owned: dict[Id, str | None] = field(factory=dict[Id, "str | None"], init=False)
-    latest_moment: float = field(default=0.0, init=False)
-    on_their_way: dict[int, "Intent"] = field(factory=dict[int, "Intent"], init=False)
-    _posts: int = field(default=0, init=False)
-
-    def see(self, generation_id: Id) -> None:
-        """Take in an id that was read."""
-        if isinstance(generation_id, int) and (self.highest_id is None or generation_id > self.highest_id):
-            self.highest_id = generation_id
-
-    def own(self, generation_id: Id, *, claimed_by: str | None = None) -> None:
-        """Take in which generation a POST has led to."""
-        if len(self.owned) >= MOST_REMEMBERED:
-            del self.owned[next(iter(self.owned))]
-        self.owned[generation_id] = claimed_by
-
-    def disown(self, generation_id: Id) -> None:
-        """Take in that who has claimed a generation has left before taking it."""
-        self.owned.pop(generation_id, None)
-
-    def owners(self, others: Iterable[Id]) -> Mapping[Id, str | None]:
-        """Return whose the ids are that belong to somebody; `others` are not this client's."""
-        return {**dict.fromkeys(others), **self.owned}
-
-    def moment(self, sent_at: float) -> float:
-        """Return a time that no other POST left at, a microsecond off if need be: it tells equal POSTs apart."""
-        if 0 <= self.latest_moment - sent_at < _SAME_INSTANT:  # further back the clock was set, which is to be believed
-            sent_at = self.latest_moment + 1e-6
-        self.latest_moment = sent_at
-        return sent_at
-
-    @contextmanager
-    def sending(self, request: GenerationRequest) -> Iterator[None]:
-        """Count a POST as on its way: what the history shows above the ids known by now may be its own."""
-        self._posts = number = self._posts + 1
-        floor = -1 if self.highest_id is None else self.highest_id
-        # It leaves at some time after this; where there are no integer ids anything may be its own.
-        self.on_their_way[number] = Intent(key="", request=request, sent_at=-math.inf, after_id=floor)
-        try:
-            yield
-        finally:
-            del self.on_their_way[number]
-
-
-@frozen(kw_only=True)
-class Intent:
-    """A POST whose answer was lost.
-
-    Attributes:
-        key: What tells it from the others.
-        request: What it asked for.
-        sent_at: When it left, in Unix seconds of this machine's clock.
-        after_id: The highest integer id known before it; None if none.
-    """
-
-    key: str
-    request: GenerationRequest
-    sent_at: float
-    after_id: int | None
-
-    @property
-    def alike(self) -> tuple[str, str, str]:
-        """What is the same for requests that may take each other's generation."""
-        return self.request.model, self.request.prompt.strip(), repr(_sorted(self.request.params or {}))
 
 
 @frozen(kw_only=True)
@@ -365,12 +284,3 @@ def _age_order(entry: Generation) -> float:
     if isinstance(entry.id, int):
         return entry.id
     return 0.0 if entry.created_at is None else entry.created_at.timestamp()
-
-
-def _sorted(value: Any) -> Any:
-    """Bring a JSON value's mappings in order, so that equal ones look equal."""
-    if isinstance(value, Mapping):
-        return sorted((str(name), _sorted(each)) for name, each in value.items())
-    if isinstance(value, list | tuple):
-        return [_sorted(each) for each in value]
-    return value

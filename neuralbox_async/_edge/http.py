@@ -19,13 +19,13 @@ from attrs import Factory, field, frozen
 from neuralbox_async._core import api, retry
 from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.budget import Reservations
-from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import (
     APIConnectionError,
     NeuralBoxError,
     RateLimitError,
 )
 from neuralbox_async._core.events import Event, Looked, Requested, Retrying
+from neuralbox_async._core.known import Known
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._edge import bodies, clock

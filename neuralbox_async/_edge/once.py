@@ -15,9 +15,9 @@ from attrs import frozen
 
 from neuralbox_async._core import retry
 from neuralbox_async._core.api import Answer, Call
-from neuralbox_async._core.claims import Known
 from neuralbox_async._core.errors import APIConnectionError, APITimeoutError, NeuralBoxError, OutcomeUnknownError
 from neuralbox_async._core.events import Abandoned, Event
+from neuralbox_async._core.known import Known
 from neuralbox_async._core.models import Generation
 from neuralbox_async._edge import clock
 

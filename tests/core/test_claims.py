@@ -11,7 +11,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuralbox_async._core.claims import Claims, Intent, Known, Reading, claim, is_read, may_be
+from neuralbox_async._core.claims import Claims, Reading, claim, is_read, may_be
+from neuralbox_async._core.known import Intent, Known
 from neuralbox_async._core.models import Generation, GenerationRequest
 
 NOON = 1_772_971_200.0
