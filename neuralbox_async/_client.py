@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, 
 import anyio
 from attrs import evolve
 
-from neuralbox_async._core import api, rows
+from neuralbox_async._core import api
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
@@ -353,6 +353,7 @@ class AsyncNeuralBox:
                 be written any more.
         """
         from neuralbox_async._bulk import run  # noqa: PLC0415
+        from neuralbox_async._core import rows  # noqa: PLC0415
         from neuralbox_async._edge.files import checked_folder  # noqa: PLC0415
         from neuralbox_async._life import Wishes  # noqa: PLC0415
 

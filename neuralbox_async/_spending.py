@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from attrs import define, field
 
-from neuralbox_async._core import api, rows
+from neuralbox_async._core import api
 from neuralbox_async._core.budget import Budget, Reservation
 from neuralbox_async._core.errors import (
     APIError,
@@ -39,7 +39,9 @@ class Prices:
 
         The deadline is loop time. Raises BudgetExceededError if nobody knows, and APIError if no answer came.
         """
-        wanted = rows.digest(GenerationRequest(request.model, "", request.params))
+        from neuralbox_async._core.rows import digest  # noqa: PLC0415 - loaded by those who have a budget
+
+        wanted = digest(GenerationRequest(request.model, "", request.params))
         if wanted not in self._known and wanted in self._asked:
             with anyio.move_on_after(deadline - clock.now()):
                 await self._asked[wanted].wait()

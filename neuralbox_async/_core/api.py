@@ -19,7 +19,6 @@ from neuralbox_async._core import replies, strict_json
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
 from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, Head, HistoryPage, Id
-from neuralbox_async._core.multipart import form
 from neuralbox_async._core.options import Extra, check_extra, extra_body, extra_headers, extra_query
 
 T = TypeVar("T")
@@ -76,6 +75,8 @@ def transcribe(
 
     The call's body is what comes after the audio: with it the request is whole.
     """
+    from neuralbox_async._core.multipart import form  # noqa: PLC0415 - loaded by those who send a file
+
     _text("model", request.model)
     extra = extra or {}
     check_extra(extra)
