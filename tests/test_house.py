@@ -105,14 +105,14 @@ def code_lines(path: Path) -> set[int]:
     return code
 
 
-def loaded_by(module: str) -> list[str]:
-    """Return the modules that an import loads in a fresh Python, beyond what the base libraries load by themselves."""
+def loaded_by(statement: str) -> list[str]:
+    """Return the modules that a statement loads in a fresh Python, beyond those that the base libraries load."""
     probe = f"""
 import sys, {", ".join(BASE)}
 for name in [name for name in sys.modules if name.partition(".")[0] in {EXTRAS}]:
     del sys.modules[name]  # httpx loads rich for its own command where it finds it
 before = set(sys.modules)
-import {module}
+{statement}
 print(*sorted(set(sys.modules) - before))
 """
     command = [sys.executable, "-P", "-c", probe]
@@ -210,17 +210,18 @@ def test_functions_are_short() -> None:
     assert not long, f"give a part of the function a name of its own: {long}"
 
 
-@pytest.mark.parametrize("module", ["neuralbox_async", "neuralbox_async.sandbox"])
-def test_import_loads_no_extra(module: str) -> None:
-    """Whoever installs the package alone can import it, and pays for nothing that they do not use."""
-    extras = [name for name in loaded_by(module) if name.partition(".")[0] in EXTRAS]
+@pytest.mark.parametrize("statement", ["from neuralbox_async import *", "from neuralbox_async.sandbox import *"])
+def test_import_loads_no_extra(statement: str) -> None:
+    """Whoever installs the package alone can ask for every public name, and pays for nothing that they do not use."""
+    extras = [name for name in loaded_by(statement) if name.partition(".")[0] in EXTRAS]
     assert not extras, f"import these where they are used, not at the top of a module: {extras}"
 
 
 def test_import_is_light() -> None:
-    """Importing the package loads at most 60 modules more than the base libraries bring."""
-    loaded = loaded_by("neuralbox_async")
-    assert len(loaded) <= 60, f"importing neuralbox_async loads {len(loaded)} modules: {loaded}"
+    """Importing the client loads at most 60 modules more than the base libraries bring."""
+    loaded = loaded_by("from neuralbox_async import AsyncNeuralBox")
+    assert "neuralbox_async._client" in loaded
+    assert len(loaded) <= 60, f"importing AsyncNeuralBox loads {len(loaded)} modules: {loaded}"
 
 
 @pytest.mark.skipif("NEURALBOX_TEST_WHEEL" not in os.environ, reason="only nox tests the wheel: nox -s tests")
