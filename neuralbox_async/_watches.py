@@ -20,7 +20,7 @@ MOST_REMEMBERED: Final = 200_000
 _INSTANT: Final = 0.001
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Job:
     """What the pacing needs to know of a pending generation.
 

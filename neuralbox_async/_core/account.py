@@ -53,7 +53,7 @@ class Model:
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ModelPage:
     """Some of the service's models.
 
@@ -189,7 +189,7 @@ class Settings:
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Marked:
     """Whether a generation is among the favourites now; None if the reply does not say."""
 

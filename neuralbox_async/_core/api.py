@@ -289,7 +289,7 @@ def _json_body(body: object) -> bytes:
 # --- what is received ------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Answer:
     """One HTTP answer, whole. Header names are in lower case."""
 

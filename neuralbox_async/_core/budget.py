@@ -65,7 +65,7 @@ class Budget:
             self.reserved += reserved
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Reservation:
     """One price, set aside in several budgets."""
 

@@ -21,7 +21,7 @@ STEPS: Final = 20
 CLOSE_ENOUGH: Final = 0.005
 
 
-@define(kw_only=True, eq=False)  # made by the hundred for each page; a frozen one takes twice the time
+@define(kw_only=True, eq=False, repr=False)  # made by the hundred for each page; a frozen one takes twice the time
 class Law:
     """When one job may end: sorted ages, as likely to end between any two neighbours, and where it stands.
 
@@ -36,8 +36,8 @@ class Law:
     """
 
     began: float
-    points: Sequence[float] = field(repr=False)
-    sums: Sequence[float] = field(repr=False)
+    points: Sequence[float]
+    sums: Sequence[float]
     last: float
     shift: float = 0.0
     scale: float = 1.0

@@ -21,7 +21,7 @@ _TYPES: Final[Mapping[str, str]] = {
 _ESCAPED: Final[Mapping[str, str]] = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Form:
     """The framing of one form: what comes before the file's bytes, what comes after, and the Content-Type of it all."""
 
