@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ odd = some.one_of(
     some.integers(),
     some.floats(),
     some.text(),
-    some.sampled_from([10**400, -(2**63), "\ud800", "\x00", [], {}, [[]], {"id": True}, "NaN", "1e999"]),
+    # Copied, as the tests put such values into each other.
+    some.sampled_from([10**400, -(2**63), "\ud800", "\x00", [], {}, [[]], {"id": True}, "NaN", "1e999"]).map(deepcopy),
 )
 
 
