@@ -29,7 +29,7 @@ from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.rows import Row
 from neuralbox_async._edge import clock
 from neuralbox_async._fan_out import Each, Ending, Results, fan_out
-from neuralbox_async._life import Life, Wishes, intent
+from neuralbox_async._life import Life, Shared, Wishes, intent
 from neuralbox_async._reconcile import Doubts
 from neuralbox_async._steps import Steps
 
@@ -88,7 +88,8 @@ class Run:
         self._steps = steps
         self._ledger = ledger
         self._wishes = wishes
-        self._doubts = Doubts(steps.http, ledger.owned, self._in_doubt)
+        doubts = Doubts(steps.http, ledger.owned, self._in_doubt)
+        self._shared = Shared(steps=steps, ledger=ledger, doubts=doubts, wishes=wishes, may_submit=self._may_submit)
         self._index = -1
         self._keys: set[str] = set()
         self._repeats = Counter[int]()  # by digest, as a number: a large input has many
@@ -219,14 +220,7 @@ class Run:
 
     async def _life(self, item: _Item) -> Life:
         row = item.row or await self._ledger.add(item.request, index=item.index, repeat=item.repeat)
-        return Life(
-            evolve(row, request=item.request),  # the caller's own, with a tag that may be no JSON
-            steps=self._steps,
-            ledger=self._ledger,
-            doubts=self._doubts,
-            wishes=self._wishes,
-            may_submit=self._may_submit,
-        )
+        return Life(evolve(row, request=item.request), self._shared)  # the caller's own, with a tag that may be no JSON
 
     def _hand_over(self, row: Row) -> None:
         """Leave what stays in doubt to `reconcile`, with what is set aside for it: no ledger will have it."""

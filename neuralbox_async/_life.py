@@ -29,7 +29,7 @@ from neuralbox_async._core.rows import Changes, Row
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.once import Trail
 from neuralbox_async._reconcile import Doubts
-from neuralbox_async._steps import Steps
+from neuralbox_async._steps import Steps, raise_if_failed
 
 if TYPE_CHECKING:  # SQLite is loaded by those who run many
     from neuralbox_async._edge.ledger import LedgerWriter
@@ -55,32 +55,37 @@ class Wishes:
     absent: str
 
 
-class Life:
-    """One item on its way; `row` is where it stands.
+@frozen(kw_only=True, eq=False, repr=False)
+class Shared:
+    """What all items of a run share.
 
-    `may_submit` waits, however long, until the plan and the run let a submission through; raises what ends the run.
+    Attributes:
+        steps: What can be done with a generation.
+        ledger: Where each step is written down.
+        doubts: What is looked for in the history.
+        wishes: What the items are to come to.
+        may_submit: Waits, however long, until the plan and the run let a submission through; raises what ends the run.
     """
 
-    def __init__(
-        self,
-        row: Row,
-        *,
-        steps: Steps,
-        ledger: "LedgerWriter",
-        doubts: Doubts,
-        wishes: Wishes,
-        may_submit: Callable[[], Awaitable[None]],
-    ) -> None:
+    steps: Steps
+    ledger: "LedgerWriter"
+    doubts: Doubts
+    wishes: Wishes
+    may_submit: Callable[[], Awaitable[None]]
+
+
+class Life:
+    """One item on its way; `row` is where it stands."""
+
+    __slots__ = ("_began", "_shared", "_subject", "row")  # each of many that wait holds one
+
+    def __init__(self, row: Row, shared: Shared) -> None:
         self.row = row
-        self._steps = steps
-        self._ledger = ledger
-        self._doubts = doubts
-        self._wishes = wishes
-        self._may_submit = may_submit
+        self._shared = shared
         # One accepted in this process has an age that is known; any other is looked at at once.
         self._subject: Generation | Id | None = None if row.generation is None else row.generation.id
-        # Its clock: when it began, and for how long the plan's window had been closed by then.
-        self._began: tuple[float, float] | None = None
+        # Its clock: when it began, less the time for which the plan's window had been closed by then.
+        self._began: float | None = None
 
     def step(self) -> Awaitable[bool]:
         """Take the next step, and answer whether there may be another; raises what stops the item where it stands."""
@@ -96,7 +101,7 @@ class Life:
         return steps[self.row.state]()
 
     async def _move(self, to: str, **changes: Unpack[Changes]) -> bool:
-        self.row = await self._ledger.move(self.row, to, **changes)
+        self.row = await self._shared.ledger.move(self.row, to, **changes)
         return True
 
     # --- planned, sending --------------------------------------------------------------------------------------------
@@ -104,13 +109,13 @@ class Life:
     async def _submit(self) -> bool:
         """Send the request, again after each closed window."""
         while True:
-            await self._may_submit()
+            await self._shared.may_submit()
             try:
                 trail = Trail(sending=self._sending, settled=self._settled)
-                seconds = self._wishes.seconds
+                seconds = self._shared.wishes.seconds
                 request = self.row.request
                 call = api.generate(request)
-                await self._steps.submit(request, call, deadline=math.inf, timeout=seconds, trail=trail)
+                await self._shared.steps.submit(request, call, deadline=math.inf, timeout=seconds, trail=trail)
             except RateLimitError:
                 continue  # the whole client is paused until the window opens, so this does not spin
             except OutcomeUnknownError:
@@ -123,9 +128,9 @@ class Life:
 
     async def _sending(self, after_id: int | None) -> None:
         price = None
-        if self._steps.budgets:
-            price = await self._steps.price(self.row.request, deadline=clock.now() + self._wishes.seconds)
-        sent_at = self._steps.http.known.moment(clock.wall())
+        if self._shared.steps.budgets:
+            price = await self._shared.steps.price(self.row.request, deadline=clock.now() + self._shared.wishes.seconds)
+        sent_at = self._shared.steps.http.known.moment(clock.wall())
         await self._move(rows.SENDING, sent_at=sent_at, after_id=after_id, reserved=price)
         self._began = None
         self._ends()
@@ -134,15 +139,15 @@ class Life:
         """Write down what a POST came to; one that cannot be written is known here all the same."""
         if self.row.state != rows.SENDING:
             return
+        if isinstance(came, Generation):  # many may wait, and headers are the larger part of what each holds
+            self._subject = came = evolve(came, head=None)
         to, changes = _after_post(came)
-        if isinstance(came, Generation):
-            self._subject = came
         try:
             await self._move(to, **changes)
         except LedgerError as error:
             if isinstance(came, Generation):  # it is tried again; should that fail too, its id is in the log
-                self._steps.abandon(self.row.request, came)
-            if not self._ledger.is_broken:  # the service answered with what belongs to another item
+                self._shared.steps.abandon(self.row.request, came)
+            if not self._shared.ledger.is_broken:  # the service answered with what belongs to another item
                 await self._move(rows.FAILED, error=error)
                 return
             self.row = rows.moved(self.row, to, at=clock.wall(), **changes)
@@ -152,16 +157,18 @@ class Life:
     async def _reconcile(self) -> bool:
         row = self.row
         try:
-            found = await self._steps.reconcile(self._doubts, intent(row, self._ledger), settle=self._wishes.settle)
+            found = await self._shared.steps.reconcile(
+                self._shared.doubts, intent(row, self._shared.ledger), settle=self._shared.wishes.settle
+            )
         except APIError as error:
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
         self._began = None
         if found is not None:
             self._subject = found.id
             return await self._move(rows.ACCEPTED, generation=found)
-        if self._wishes.absent != row.state:
+        if self._shared.wishes.absent != row.state:
             self._reservation().release()
-            return await self._move(self._wishes.absent)
+            return await self._move(self._shared.wishes.absent)
         raise _in_doubt(
             row,
             f"The history shows no generation for item {row.key!r} ({row.request.model}): probably none was booked. It "
@@ -170,33 +177,38 @@ class Life:
 
     def _reservation(self) -> Reservation:
         """Return what is set aside for this row: nothing, if it was sent without a budget."""
-        return Reservation(self.row.reserved or 0, self._steps.budgets if self.row.reserved else ())
+        return Reservation(self.row.reserved or 0, self._shared.steps.budgets if self.row.reserved else ())
 
     # --- accepted ----------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> bool:
         """Wait until the generation is final."""
+        self._resume_reservation()
         subject = self._subject
-        reservation = self._reservation()
-        if reservation.budgets and self.row.generation is not None and subject is not self.row.generation:
-            self._steps.http.reservations.resume(self.row.generation, reservation)
         assert subject is not None  # noqa: S101 - no row is accepted without a generation
         deadline = self._ends()
         while True:  # in one function with the step, as each of many waiters holds its frames
             try:
-                final = await self._steps.finish(subject, deadline=deadline)
+                final = await self._shared.steps.final(subject, deadline=deadline)
+                raise_if_failed(final)
                 return await self._move(rows.COMPLETED, generation=final)
             except GenerationFailedError as error:
                 await self._move(rows.FAILED, generation=error.generation, error=error)
                 raise
             except GenerationTimeoutError as error:
                 failure = error
-            await self._steps.http.wait_for_window("get", paid=False, deadline=math.inf)
+            await self._shared.steps.http.wait_for_window("get", paid=False, deadline=math.inf)
             later = self._ends()
             if later <= deadline:
                 self.row = evolve(self.row, generation=failure.generation or self.row.generation)
                 raise failure
             deadline, subject = later, failure.generation or subject
+
+    def _resume_reservation(self) -> None:
+        """Set aside again what was for a generation that another process has submitted, or an earlier run."""
+        reservation, generation = self._reservation(), self.row.generation
+        if reservation.budgets and generation is not None and self._subject is not generation:
+            self._shared.steps.http.reservations.resume(generation, reservation)
 
     def _ends(self) -> float:
         """Answer when the item's time is over, in loop time.
@@ -204,26 +216,25 @@ class Life:
         Its clock begins at its POST, or when it is taken up again, and stands still while the plan's window is closed.
         """
         now = clock.now()
-        closed = self._steps.http.rate.seconds_closed(now=now)
+        closed = self._shared.steps.http.rate.seconds_closed(now=now)
         if self._began is None:
-            self._began = now, closed
-        began, closed_before = self._began
-        return began + self._wishes.seconds + closed - closed_before
+            self._began = now - closed
+        return self._began + self._shared.wishes.seconds + closed
 
     # --- completed, saved, failed, dropped ---------------------------------------------------------------------------
 
     async def _save(self) -> bool:
-        folder, generation = self._wishes.folder, self.row.generation
+        folder, generation = self._shared.wishes.folder, self.row.generation
         if folder is None or generation is None:
             return False
-        source = self._steps.source(generation, deadline=self._ends())
+        source = self._shared.steps.source(generation, deadline=self._ends())
         path = await files.save(source, folder, key=self.row.request.key)
         return await self._move(rows.SAVED, path=path)
 
     async def _check_file(self) -> bool:
         """Download again what has vanished from the disk."""
         path = self.row.path
-        if self._wishes.folder is None or path is None or await clock.run_blocking(path.exists):
+        if self._shared.wishes.folder is None or path is None or await clock.run_blocking(path.exists):
             return False
         return await self._move(rows.COMPLETED)
 

@@ -88,12 +88,6 @@ class Looks:
             watch.take_hint(watch.job.hint, age=0.0)
         return watch
 
-    def waiting(self, watch: Watch) -> "_Waiting":
-        """Count one more waiter for a watch; when the last one goes, nobody looks at it any more."""
-        job = watch.job
-        known = nullcontext() if job is None else self.pacing.waiting(job.model, job.params)
-        return _Waiting(self, watch, known)
-
     def seconds_until_look(self, watch: Watch) -> float:
         """Answer in how many seconds a watch's own look is due; at once at what nothing is known of."""
         job, now = watch.job, clock.now()
@@ -230,33 +224,15 @@ class Looks:
         self.pacing.learn(job.model, job.params, last=watch.last, age=age, processing_ms=taken_ms, hints=hints, now=now)
 
 
-@frozen(eq=False, repr=False)
-class _Waiting:
-    """One waiter for a watch; no generator, as each of many waiters holds one."""
-
-    looks: Looks
-    watch: Watch
-    known: AbstractContextManager[object]
-
-    def __enter__(self) -> None:
-        self.looks.http.rate.pending += not self.watch.waiters
-        self.watch.waiters += 1
-        self.known.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self.known.__exit__(None, None, None)
-        self.watch.waiters -= 1
-        if not self.watch.waiters:
-            self.looks.http.rate.pending -= 1
-            self.looks.pages.leave(self.watch)
-
-
 class Following:
     """The looks at one generation until it is final, as an async iterator that may be left at any time.
 
     A pending Generation gives its next look first, an id gives a look at once, a final Generation gives itself. Raises
     GenerationTimeoutError if the generation is not final before the deadline (loop time).
     """
+
+    # Each of many waiters holds one.
+    __slots__ = ("_deadline", "_heard", "_last_chance", "_looks", "_model", "_over", "_watch")
 
     def __init__(self, looks: Looks, subject: Generation | Id, *, deadline: float) -> None:
         self._looks = looks
@@ -266,6 +242,23 @@ class Following:
         self._watch = looks.watch(subject)
         self._heard = self._watch.looks
         self._over = False
+        self._model: AbstractContextManager[object] = nullcontext()
+
+    def __enter__(self) -> None:
+        """Count one more waiter; where nobody waits, nobody looks."""
+        watch, job = self._watch, self._watch.job
+        self._looks.http.rate.pending += not watch.waiters
+        watch.waiters += 1
+        if job is not None:
+            self._model = self._looks.pacing.waiting(job.model, job.params)
+        self._model.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._model.__exit__(None, None, None)
+        self._watch.waiters -= 1
+        if not self._watch.waiters:
+            self._looks.http.rate.pending -= 1
+            self._looks.pages.leave(self._watch)
 
     def __aiter__(self) -> AsyncIterator[Generation]:
         return self
@@ -289,16 +282,16 @@ class Following:
         watch = self._watch
         if watch.latest is not None and suffices(watch):
             return watch.latest
-        with self._looks.waiting(watch):
+        with self:
             while watch.latest is None or not suffices(watch):
                 seconds, group = self._next_look(watch)
                 if seconds > SHORTEST_SLEEP:
                     with anyio.CancelScope() as asleep:
-                        watch.asleep.append(asleep)
+                        watch.falls_asleep(asleep)
                         try:
                             await clock.sleep(seconds)
                         finally:
-                            watch.asleep.remove(asleep)
+                            watch.awakes(asleep)
                 elif group:
                     await self._looks.look_together(watch, group, deadline=self._deadline)
                 else:

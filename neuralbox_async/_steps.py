@@ -1,7 +1,7 @@
 """The steps that a single call and a bulk run share: submit, finish, reconcile, fetch. Deadlines are in loop time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -74,9 +74,13 @@ class Steps:
         """Return the tokens that a request may cost; raises BudgetExceededError if nobody knows."""
         return await self.prices.of(request, self.http, deadline=deadline)
 
+    def final(self, subject: Generation | Id, *, deadline: float) -> Awaitable[Generation]:
+        """Wait until a generation is completed or failed; raises GenerationTimeoutError."""
+        return Following(self.looks, subject, deadline=deadline).until(Watch.is_final)
+
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""
-        final = await Following(self.looks, subject, deadline=deadline).until(Watch.is_final)
+        final = await self.final(subject, deadline=deadline)
         raise_if_failed(final)
         return final
 

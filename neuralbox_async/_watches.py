@@ -116,8 +116,8 @@ class Watch:
     unlisted: bool = False
     waiters: int = 0
     followers: int = 0
-    asleep: list[anyio.CancelScope] = field(factory=list)
-    _turn: tuple[float, int] | None = field(default=None, init=False)
+    asleep: tuple[anyio.CancelScope, ...] = ()
+    _turn: "_Turn | None" = field(default=None, init=False)
 
     def is_final(self) -> bool:
         """Say whether the generation is known to be completed or failed."""
@@ -134,6 +134,14 @@ class Watch:
         self.hint = None if self.hint is None else max(0.0, self.hint - (age - self.last))
         self.last = age
 
+    def falls_asleep(self, waiter: anyio.CancelScope) -> None:
+        """Take in that a waiter sleeps in this scope."""
+        self.asleep = (*self.asleep, waiter)
+
+    def awakes(self, waiter: anyio.CancelScope) -> None:
+        """Take in that a waiter sleeps no more."""
+        self.asleep = tuple(each for each in self.asleep if each is not waiter)
+
     def wake(self) -> None:
         """Let all waiters think again."""
         for each in self.asleep:
@@ -141,19 +149,19 @@ class Watch:
 
 
 # A watch's place in a line: by when it is due, then by who came first.
-_Turn = tuple[float, int]
+_Turn = tuple[float, int, Watch]
 
 
 @define(eq=False, repr=False)
 class Line:
     """The watches that are waited for, by when each one's own look is due (loop time).
 
-    The turn of a watch that has left stays until it comes first.
+    The turn of a watch that has left stays until it comes first, or until half of the line are such.
     """
 
     _heap: list[_Turn] = field(factory=list, init=False)
-    _watches: dict[int, Watch] = field(factory=dict, init=False)
     _numbers: int = field(default=0, init=False)
+    _left: int = field(default=0, init=False)
 
     def __contains__(self, watch: Watch) -> bool:
         return watch._turn is not None  # noqa: SLF001 - a place belongs to both
@@ -166,28 +174,29 @@ class Line:
                 return
             self.leave(watch)
         self._numbers += 1
-        turn = watch._turn = (due, self._numbers)  # noqa: SLF001 - as above
-        self._watches[self._numbers] = watch
+        turn = watch._turn = (due, self._numbers, watch)  # noqa: SLF001 - as above
         heappush(self._heap, turn)
 
     def leave(self, watch: Watch) -> None:
         """Take a watch out of the line."""
-        turn, watch._turn = watch._turn, None  # noqa: SLF001 - as above
-        if turn is None:
+        if watch not in self:
             return
-        del self._watches[turn[1]]
-        if len(self._heap) > 2 * len(self._watches) + 64:
-            self._heap = [each for each in self._heap if each[1] in self._watches]
+        watch._turn = None  # noqa: SLF001 - a place belongs to both
+        self._left += 1
+        if self._left > 64 and 2 * self._left > len(self._heap):
+            self._heap = [turn for turn in self._heap if self._holds(turn)]
             heapify(self._heap)
+            self._left = 0
+
+    def _holds(self, turn: _Turn) -> bool:
+        return turn[2]._turn is turn  # noqa: SLF001 - a place belongs to both
 
     def first(self) -> Watch | None:
         """Return the watch that is due soonest."""
-        while self._heap:
-            watch = self._watches.get(self._heap[0][1])
-            if watch is not None:
-                return watch
+        while self._heap and not self._holds(self._heap[0]):
             heappop(self._heap)
-        return None
+            self._left -= 1
+        return self._heap[0][2] if self._heap else None
 
     def soonest(self, most: int) -> Iterator[Watch]:
         """Yield the watches that are due soonest, in order; looks at no more of the line than it must."""
@@ -195,9 +204,8 @@ class Line:
         frontier = [(heap[0], 0)] if heap else []
         while frontier and found < most:
             turn, place = heappop(frontier)
-            watch = self._watches.get(turn[1])
-            if watch is not None:
+            if self._holds(turn):
                 found += 1
-                yield watch
+                yield turn[2]
             for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
                 heappush(frontier, (heap[child], child))
