@@ -1,8 +1,9 @@
 """How much may still be asked: the plan's windows, as the service's own headers tell, turned into seconds to wait.
 
 The headers are the truth. A 429 pauses the whole client, not one call. Looks come first: a submission goes only while
-each pending generation, and itself, keeps a request to be looked at with (`left >= pending + 2`). Where looks would use
-up the requests left, they become dearer: `stretch`.
+what it leaves suffices to fetch all pending results, its own too, and for looks that find them still pending
+(`looks_kept`). Where looks would use up the requests left, they become dearer (`stretch`), and infinitely dear where
+none can be repeated. When a window's reset has passed, one request is tried, and its answer tells what may follow.
 """
 
 import math
@@ -26,6 +27,9 @@ GIVES_WAY_SECONDS: Final = 1.0
 # How many looks a job takes where requests are plenty (`nox -s bench -- pacing`).
 LOOKS_WANTED: Final = 3
 
+# One look in so many finds its job still pending, at worst, where looks are rare (`nox -s bench -- pacing`).
+LOOKS_IN_VAIN: Final = 8
+
 
 def stretch(wanted: float, spare: float) -> float:
     """Answer by how much dearer looks become when more are wanted than requests are spare.
@@ -33,6 +37,11 @@ def stretch(wanted: float, spare: float) -> float:
     Looks are about as frequent as the square root of their price says, so k times fewer looks want k² times the price.
     """
     return max(1.0, wanted / max(1.0, spare)) ** 2
+
+
+def looks_kept(pending: int) -> int:
+    """Answer how many requests so many pending generations keep: a look each, and looks that find them pending."""
+    return pending + 1 + pending // LOOKS_IN_VAIN
 
 
 @frozen(kw_only=True)
@@ -46,7 +55,8 @@ class RateLimit:
         remaining_day: Requests left today.
         reset_hour: When the hourly window opens again, in Unix seconds of the service's clock.
         left: Requests left in all, with those under way counted; None without a limit.
-        stretch: How many times dearer looks are now than `look_price`, because requests are scarce.
+        stretch: How many times dearer looks are now than `look_price`, because requests are scarce; infinite where
+            there is no more than one for each pending generation.
     """
 
     limit_hour: int | None = None
@@ -127,7 +137,7 @@ class Rate:
             self._unanswered()
             return
         if not paid:
-            self._learn_whether_free_counts(limit)
+            self._learn_whether_free_counts(limit, now)
         self._only_free = self._submitting <= paid
         reset = None
         if limit.reset_hour is not None and math.isfinite(limit.reset_hour):
@@ -144,13 +154,18 @@ class Rate:
         self._hour.unanswered()
         self._day.unanswered()
 
-    def _learn_whether_free_counts(self, limit: RateLimit) -> None:
-        """Compare with the answer before, if no call that pays was under way since, to see if free ones count."""
+    def _learn_whether_free_counts(self, limit: RateLimit, now: float) -> None:
+        """Compare with the answer before, if no call that pays was under way since, to see if free ones count.
+
+        Of nothing left, nothing can be taken; and what is as much as before may be what came free since.
+        """
         before, after = self.last.remaining_hour, limit.remaining_hour
-        if not self._only_free or before is None or after is None or limit.reset_hour != self.last.reset_hour:
+        if not self._only_free or not before or after is None:
             return
-        if after <= before:
-            self._free_counts = after < before
+        if after < before:
+            self._free_counts = True
+        elif after == before and limit.reset_hour == self.last.reset_hour and not self._hour.may_have_opened(now):
+            self._free_counts = False
 
     def pause(self, seconds: float | None, *, now: float) -> None:
         """Take in a 429: nothing is asked for `seconds` (60 if the service did not say).
@@ -182,6 +197,9 @@ class Rate:
         left, needed = self.left(now), 2 if paid and self._free_counts else 1
         if left < needed:
             return self._seconds_until_reset(needed, now)
+        trying = self._looking + (self._submitting if paid else 0)  # a POST that takes minutes holds up no look
+        if trying and (self._hour.is_over(now) or self._day.is_over(now)):
+            return GIVES_WAY_SECONDS
         return GIVES_WAY_SECONDS if paid and not self._leaves_looks(left) else 0.0
 
     def left(self, now: float) -> float:
@@ -206,12 +224,14 @@ class Rate:
         left = self.left(now)
         if left == math.inf or not self.pending:
             return 1.0
+        if left <= self.pending:  # a look that finds its job still pending cannot be repeated
+            return math.inf
         to_come = self.lined_up + self._submitted * (self._hour.seconds_until_reset(now) or 0.0) / HOUR
         return stretch(LOOKS_WANTED * (self.pending + to_come) + to_come, left - self.pending)
 
     def _leaves_looks(self, left: float) -> bool:
         unseen = self.pending + self._submitting
-        return not unseen or self._free_counts is False or left >= unseen + 2
+        return not unseen or self._free_counts is False or left - 1 >= looks_kept(unseen + 1)
 
     def _seconds_until_reset(self, needed: int, now: float) -> float:
         if self._submitting + self._looking and min(self._hour.left(now), self._day.left(now)) >= needed:

@@ -1,7 +1,7 @@
 """One window of a plan: what the last answer said is left is the truth, and our own count bridges between answers.
 
-A clock-aligned window is full again at its reset. A sliding one, whose reset moves on with each answer, frees a request
-now and then: after its reset one request is tried, and its answer tells.
+A clock-aligned window is full again at its reset. A sliding one, whose resets are less than its length apart, has a
+request or two more then. So what is said of a window that is over is a guess until a request was tried.
 """
 
 import math
@@ -40,13 +40,12 @@ class Window:
         """Take in what an answer says: the limit (0: none), what is left, and when the window opens again."""
         if left is None and limit != 0:
             return
-        moved = None if reset is None or self._reset is None else reset - self._reset
-        same = limit == self._limit and moved is not None and abs(moved) < INSTANT
+        moved = math.inf if reset is None or self._reset is None else abs(reset - self._reset)
+        same = limit == self._limit and moved < INSTANT and not self.is_over(now)
+        self._sliding = self._sliding or INSTANT < moved < self.seconds - INSTANT
         if same and self._left is not None and left is not None:
-            left = min(left, self._left)  # answers may overtake each other, and such a window only ever empties
-        elif moved is not None and moved > INSTANT and self._reset is not None and now < self._reset - INSTANT:
-            self._sliding = True
-        self._limit, self._left, self._told_at, self._unanswered = limit, left, now, 0
+            left = min(left, self._left)  # answers may overtake each other, and until its reset a window only empties
+        self._limit, self._left, self._told_at, self._unanswered = limit, left if limit != 0 else None, now, 0
         self._reset = self._reset if same else reset
 
     def sent(self, now: float) -> None:
@@ -62,11 +61,13 @@ class Window:
         """Answer how many requests are left; infinite where nothing says that they are limited."""
         if self._told_at == -math.inf:
             return math.inf if self.planned is None else self.planned - self._spent(now)
-        if self._limit == 0 or self._left is None:
+        if self._left is None:
             return math.inf
-        if self._over(now):
-            return TRIED if self._sliding or self._limit is None or self._reset is None else float(self._limit)
-        return float(self._left - self._unanswered)
+        left = float(self._left - self._unanswered)
+        if not self.is_over(now):
+            return left
+        fills = self._limit is not None and self._reset is not None and not self._sliding
+        return float(self._limit or 0) if fills else max(TRIED, left)
 
     def seconds_until_reset(self, now: float) -> float | None:
         """Answer in how many seconds the window opens again; None if nothing says so."""
@@ -74,7 +75,7 @@ class Window:
             if self.planned is None or not self._sent or self.left(now) >= 1:
                 return None
             return self._sent[0] + self.seconds - now
-        if self._reset is None or self._over(now):
+        if self._reset is None or self.is_over(now):
             return None
         return min(self.seconds, self._reset - now)
 
@@ -83,8 +84,13 @@ class Window:
         self._sent.clear()
         self._reset, self._told_at, self._limit, self._left = None, -math.inf, None, None
 
-    def _over(self, now: float) -> bool:
-        return now >= (self._told_at + HOUR if self._reset is None else self._reset)
+    def may_have_opened(self, now: float) -> bool:
+        """Say whether requests may have come free since the last answer, or be about to."""
+        return self._reset is not None and now >= self._reset - INSTANT
+
+    def is_over(self, now: float) -> bool:
+        """Say whether what was told no longer holds; of a day no reset is told, so that holds for an hour."""
+        return self._left is not None and now >= (self._told_at + HOUR if self._reset is None else self._reset)
 
     def _spent(self, now: float) -> int:
         while self._sent and self._sent[0] <= now - self.seconds:

@@ -1,12 +1,13 @@
 """The plan's windows: the service's headers and 429s turned into seconds to wait."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuralbox_async import Rate, RateLimit, UsageError
-from neuralbox_async._core.limits import DEFAULT_PAUSE, GIVES_WAY_SECONDS, stretch
+from neuralbox_async._core.limits import DEFAULT_PAUSE, GIVES_WAY_SECONDS, looks_kept, stretch
 from neuralbox_async._core.windows import TRIED
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -163,15 +164,34 @@ def sending(rate: Rate, *, paid: int = 0, free: int = 0) -> Rate:
     return rate
 
 
+def counting(**values: object) -> Rate:
+    """Return a rate that was shown that looks count, and then these headers."""
+    rate = Rate()
+    for each in ({"remaining_hour": 51}, {"remaining_hour": 50}, values):
+        rate.note(headers(limit_hour=100, **each), now=NOW, wall=NOON, paid=False)
+    return rate
+
+
 @pytest.mark.parametrize(
     ("left", "pending", "submitting", "wait"),
-    [(100, 0, 0, 0), (52, 50, 0, 0), (51, 50, 0, 1), (54, 40, 6, 0), (53, 40, 6, 1), (1, 0, 0, 0)],
+    [
+        *[(100, 0, 0, 0), (1, 0, 0, 0)],
+        *[(4, 1, 0, 0), (3, 1, 0, 1)],
+        *[(59, 50, 0, 0), (58, 50, 0, 1)],
+        *[(60, 40, 6, 0), (59, 40, 6, 1)],
+    ],
 )
-def test_a_submission_leaves_a_look_for_each_pending_one(left: int, pending: int, submitting: int, wait: int) -> None:
-    """It goes while left ≥ pending + 2, those under way counted on both sides, or else asks again soon."""
+def test_a_submission_leaves_the_looks_of_all_pending_ones(left: int, pending: int, submitting: int, wait: int) -> None:
+    """It goes if what it leaves suffices for all looks, those under way counted on both sides, or asks again soon."""
     rate = sending(noted(headers(limit_hour=100, remaining_hour=left, reset_hour=NOON + 600)), paid=submitting)
     rate.pending = pending
     assert waits(rate) == (wait * GIVES_WAY_SECONDS, 0.0)
+
+
+@pytest.mark.parametrize(("pending", "kept"), [(1, 2), (2, 3), (7, 8), (8, 10), (16, 19), (48, 55)])
+def test_looks_in_vain_are_reckoned_with(pending: int, kept: int) -> None:
+    """Each pending generation keeps a look, one in eight a second one, and there is one more."""
+    assert looks_kept(pending) == kept
 
 
 def test_requests_under_way_count_until_they_are_answered() -> None:
@@ -201,10 +221,41 @@ def test_a_clock_aligned_window_is_full_again_at_its_reset() -> None:
     assert [rate.left(NOW + after) for after in (0, 599, 600)] == [0, 0, 100]
 
 
-def test_after_a_sliding_window_s_reset_one_is_tried() -> None:
-    """Where the reset moves on with each answer, a full window cannot be counted on."""
-    told = [headers(limit_hour=100, remaining_hour=each, reset_hour=NOON + 600 + each) for each in (0, 30)]
-    assert noted(*told).left(NOW + 700) == TRIED
+@pytest.mark.parametrize(("told", "left"), [(0, TRIED), (30, 30)])
+def test_a_sliding_window_s_reset_leaves_what_was_left(told: int, left: float) -> None:
+    """Where resets are less than an hour apart, a full window cannot be counted on, but a request or two can."""
+    answers = [headers(limit_hour=100, remaining_hour=told, reset_hour=NOON + after) for after in (600, 630)]
+    assert noted(*answers).left(NOW + 700) == left
+
+
+def test_a_window_that_turns_out_to_slide_is_not_believed_to_fill_again() -> None:
+    """The first request of a burst comes free an hour after it, the second a little later: its answer tells."""
+    rate = noted(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 600))
+    assert rate.left(NOW + 600) == 100
+    rate.note(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 640), now=NOW + 600, wall=NOON + 600)
+    assert [rate.left(NOW + after) for after in (600, 640)] == [0, TRIED]
+
+
+def test_resets_a_second_apart_do_not_keep_a_window_open() -> None:
+    """What is told after a reset holds, though the next reset may be the very next second."""
+    rate = noted(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 600))
+    rate.note(headers(limit_hour=100, remaining_hour=43, reset_hour=NOON + 601), now=NOW + 600, wall=NOON + 600)
+    assert rate.left(NOW + 600) == 43
+
+
+@pytest.mark.parametrize(
+    ("paid", "free", "waiting"),
+    [(0, 0, (0, 0)), (1, 0, (1, 0)), (0, 1, (1, 1)), (1, 1, (1, 1))],
+    ids=["nothing", "a submission", "a look", "both"],
+)
+def test_after_a_reset_one_is_tried(paid: int, free: int, waiting: tuple[int, int]) -> None:
+    """Until its answer tells what has come free, nothing else goes; but a long POST holds up no look."""
+    rate = counting(remaining_hour=0, reset_hour=NOON + 600)
+    assert waits(rate, NOW + 600) == (0, 0)
+    sending(rate, paid=paid, free=free)
+    assert waits(rate, NOW + 600) == (waiting[0] * GIVES_WAY_SECONDS, waiting[1] * GIVES_WAY_SECONDS)
+    rate.note(headers(limit_hour=100, remaining_hour=90, reset_hour=NOON + 4_200), now=NOW + 600, wall=NOON + 600)
+    assert waits(rate, NOW + 600) == (0, 0)
 
 
 def test_what_was_said_of_a_day_holds_for_an_hour() -> None:
@@ -225,6 +276,19 @@ def test_whether_looks_count_is_learned(after: int, looks: float) -> None:
     rate.end(paid=False)
     rate.note(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 300), now=NOW, wall=NOON)
     assert waits(rate) == (300, looks)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "until_reset"), [(0, 0, 300), (5, 5, 1)], ids=["nothing to take", "one may have come free"]
+)
+def test_what_may_have_another_reason_teaches_nothing(before: int, after: int, until_reset: int) -> None:
+    """A 429 finds nothing left and leaves as much; in a sliding window one goes as another comes free."""
+    reset = NOON + until_reset
+    rate = noted(headers(limit_hour=100, remaining_hour=before, reset_hour=reset))
+    for left in (after, 60):
+        rate.note(headers(limit_hour=100, remaining_hour=left, reset_hour=reset), now=NOW, wall=NOON, paid=False)
+    rate.pending = 50
+    assert rate.look_price(1.0, now=NOW) > 1
 
 
 def test_a_look_among_others_teaches_nothing() -> None:
@@ -278,6 +342,15 @@ def test_few_looks_are_not_stretched() -> None:
     unlimited.pending = 1_000
     assert unlimited.look_price(0.35, now=NOW) == 0.35
     assert unlimited.limits().left is None
+
+
+@pytest.mark.parametrize(("left", "pending", "price"), [(2, 2, math.inf), (1, 2, math.inf), (3, 2, 1.0), (0, 0, 1.0)])
+def test_a_look_that_cannot_be_repeated_is_infinitely_dear(left: int, pending: int, price: float) -> None:
+    """With no more than one request for each pending generation, each is looked at as late as it may be done."""
+    rate = noted(headers(limit_hour=100, remaining_hour=left, reset_hour=NOON + 600))
+    rate.pending = pending
+    assert rate.look_price(1.0, now=NOW) >= price
+    assert (rate.look_price(1.0, now=NOW) == math.inf) == (price == math.inf)
 
 
 def test_a_backlog_stretches_looks() -> None:
