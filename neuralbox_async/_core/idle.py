@@ -5,6 +5,7 @@ mean(max(0, age - end)) over the ends that are still possible. It is convex in t
 at which it is too large, Newton's steps approach the due time without ever passing it.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
@@ -32,7 +33,8 @@ class Law:
         points: Sorted values, of which `shift + scale * value` is an age in seconds.
         sums: What the first 0, 1, 2 … points add up to.
         last: Its age at the last look.
-        overrun: Further possible ages.
+        overrun: Further possible ages, sorted.
+        patience: For how many seconds a result may lie there at most, however dear looks are.
     """
 
     began: float
@@ -42,6 +44,7 @@ class Law:
     shift: float = 0.0
     scale: float = 1.0
     overrun: Sequence[float] = ()
+    patience: float = math.inf
     _value: float = field(init=False)
     _behind: float = field(init=False)
     _area: float = field(init=False)
@@ -65,6 +68,12 @@ class Law:
         possible = len(self.points) - self._behind + len(self.overrun)
         return (idle / possible, ended / possible) if possible else (0.0, 0.0)
 
+    def latest(self) -> float:
+        """Answer when patience ends (loop time), should the job end as soon as is possible after its last look."""
+        place = bisect_right(self.points, self._value)
+        ends = [self.shift + self.scale * self.points[place]] if place < len(self.points) else []
+        return self.began + self.patience + min([*ends, *self.overrun[:1]], default=self.last)
+
     def _passed(self, value: float) -> tuple[float, float]:
         """Return how many points lie behind a value, parts of one included, and the integral of that."""
         points = self.points
@@ -77,8 +86,11 @@ class Law:
 
 
 def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
-    """Answer when one look at all these jobs is due, in loop time; `latest` if that is not before."""
-    at = latest
+    """Answer when one look at all these jobs is due, in loop time; `latest` if that is not before.
+
+    Patience counts as long as another look can follow; where none can, the price is infinite.
+    """
+    at = latest if price == math.inf else min(latest, *(law.latest() for law in laws))
     for _ in range(STEPS):
         idle, slope = _together(laws, at)
         if idle <= price * (1 + CLOSE_ENOUGH) or not slope:

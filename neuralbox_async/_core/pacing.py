@@ -59,6 +59,8 @@ _SMEAR_WIDTH: Final = 0.6
 _SIXTH: Final = 0.52
 # Of a job that outlasts what is known: where it may end, as multiples of its age.
 _OVERRUN: Final = (1.05, 1.2, 1.6)
+# A look that nothing can follow waits so many times longer than a job is known to take.
+_TO_BE_SURE: Final = 1.2
 # As long as nothing is known: where the hedge's points stand, as multiples of it (0.4 to 0.8 of the low end).
 _HEDGE: Final = (1.25, 1.55, 1.85, 2.15, 2.45)
 
@@ -276,7 +278,8 @@ class Pacing:
         ranges: Seconds that models usually take, slug → (low, high), the 10th and 90th per cent; other models start
             from the documented ranges, or from 15 to 120 s.
         floor: Shortest time between two looks, in seconds.
-        cap: Longest time between two looks, in seconds.
+        cap: Longest time between two looks, in seconds, unless a look costs more than that. One page of the history for
+            many comes so soon after the first of them may have ended.
     """
 
     ranges: Mapping[str, Range] = field(factory=dict, converter=_checked_ranges)
@@ -297,13 +300,14 @@ class Pacing:
     ) -> float:
         """Answer in how many seconds to look at a job of `age` seconds whose last look was at age `last`.
 
+        An infinite `look_price` says that no further look can follow: then the longest duration known is outwaited.
         `hint` is in how many seconds that look said the job ends. `now` is the event loop's time; without it,
         everything learned counts at once.
         """
         known = self._of(model, params)
         ends = self._hinted_ends(known, last, hint, now) or known.points(now)
-        at = next_look(ends, last, look_price)
-        return max(0.0, last + min(self.cap, max(self.floor, at - last)) - age)
+        at = next_look(ends, last, look_price) * (_TO_BE_SURE if look_price == math.inf else 1.0)
+        return max(0.0, last + min(max(self.cap, look_price), max(self.floor, at - last)) - age)
 
     def longest_seconds(self, model: str, params: Mapping[str, Any] | None, *, now: float) -> float:
         """Answer how long a job of this model may take, as far as is known."""
@@ -319,7 +323,16 @@ class Pacing:
             learned, shift, scale = known.hint_errors, last - self.floor, hint + self.floor
         points = known.points(now) if learned is known.durations else learned.points
         overrun = _overrun(len(points), bisect_right(points, (last - shift) / scale), last)
-        return Law(began=began, points=points, sums=learned.sums, last=last, shift=shift, scale=scale, overrun=overrun)
+        return Law(
+            began=began,
+            points=points,
+            sums=learned.sums,
+            last=last,
+            shift=shift,
+            scale=scale,
+            overrun=overrun,
+            patience=self.cap,
+        )
 
     def _hinted_ends(self, known: _Model, last: float, hint: float | None, now: float) -> list[float] | None:
         """Return the ends that a hint makes possible; None if the durations known say more."""

@@ -1,9 +1,11 @@
 """Looks that answer many: expected idle times, their sum, and when it reaches the price."""
 
+import math
 import random
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 
 from neuralbox_async import Pacing
 from neuralbox_async._core.idle import DEAR, Law, due_together, worth_sharing
@@ -64,6 +66,24 @@ def test_the_sum_reaches_the_price_when_due(seed: int) -> None:
 def test_not_later_than_the_latest() -> None:
     """Where the price is not reached before, the latest time holds."""
     assert due_together([law_of(ENDS)], 50.0, latest=60.0) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("last", "scale", "price", "due"),
+    [
+        (0.0, 1.0, 1e6, 7 + 40 + 30),
+        (0.0, 2.5, 1e6, 7 + 40 + 30),
+        (55.0, 1.0, 1e6, 7 + 60 + 30),
+        (95.0, 1.0, 1e6, 7 + 100 + 30),
+        (0.0, 1.0, math.inf, 500),
+    ],
+    ids=["never looked at", "by another scale", "looked at", "overrun", "no other look can follow"],
+)
+def test_patience_ends_after_the_earliest_end(last: float, scale: float, price: float, due: float) -> None:
+    """However dear looks are, a result lies there no longer, unless the look is the last one possible."""
+    law = evolve(law_of(ENDS, last=last, began=7.0, overrun=(100.0, 120.0), scale=scale), patience=30.0)
+    younger = evolve(law_of(ENDS, began=20.0), patience=90.0)
+    assert due_together([law, younger], price, latest=500) == pytest.approx(due)
 
 
 def test_more_jobs_are_due_sooner() -> None:

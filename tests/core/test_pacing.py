@@ -185,6 +185,15 @@ def test_floor_and_cap_hold_between_looks(floor: float, cap: float, seconds: flo
     assert pacing.seconds_until_look("m", None, age=0, last=0, look_price=PRICE) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(("price", "seconds"), [(PRICE, 120), (119.0, 120), (1e5, 300), (math.inf, 360)], ids=str)
+def test_a_look_that_is_dearer_than_the_cap_waits_longer(price: float, seconds: float) -> None:
+    """A job known to take 300 s is looked at once it is done, if looks are rare; if it is the last one, to be sure."""
+    pacing = Pacing(cap=120)
+    for _ in range(13):
+        pacing.learn("m", None, last=300, age=300, processing_ms=300_000)
+    assert pacing.seconds_until_look("m", None, age=0, last=0, look_price=price) == pytest.approx(seconds)
+
+
 def test_time_that_has_passed_since_the_last_look_counts() -> None:
     """Whoever comes late to a job looks at once; whoever comes a little late waits a little less."""
     pacing = Pacing(floor=10.0, cap=10.0)
