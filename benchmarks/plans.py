@@ -101,10 +101,12 @@ class Backlog:
         hours: How long.
         limits: Requests an hour, one limit after the other, in equal parts of that time.
         rates: How many `Rate`s two clients of the account have between them; 0 for a single client.
+        seed: Which of its fates.
     """
 
     lag: float
     hours: int
+    seed: int = 1
     limits: tuple[int, ...] = (100,)
     rates: int = 0
 
@@ -113,7 +115,7 @@ class Backlog:
         return run(self._run)
 
     async def _run(self) -> Ran:
-        sandbox, late = sandbox_of(SIXTY, 1, plan="vip", lag=self.lag), list[float]()
+        sandbox, late = sandbox_of(SIXTY, self.seed, plan="vip", lag=self.lag), list[float]()
         rates: Sequence[Rate | None] = [Rate() for _ in range(self.rates)] or [None]
         async with anyio.create_task_group() as tasks:
             for number in range(2 if self.rates else 1):
@@ -225,10 +227,9 @@ def going_round(ends: Sequence[float], looks: float) -> float:
 
 def rows(pool: ProcessPoolExecutor) -> Iterator[Row]:
     """Measure row by row."""
-    backlogs = [pool.submit(Backlog(lag=lag, hours=6).ran) for lag in (SINGLE, 0.0)]
     few = pool.submit(offered, 10, 24)
-    yield single_looks_under_vip(backlogs[0].result(), 6)
-    yield history_under_vip(backlogs[1].result(), 6)
+    yield single_looks_under_vip(fates(pool, SINGLE), 6)
+    yield history_under_vip(fates(pool, 0.0), 6)
     yield few_under_vip(few.result())
     yield together("100 begun together", pool.submit(Crowd(count=100, at_once=100, look_price=2).ran).result())
     kept = pool.submit(Crowd(count=1_000, at_once=100, look_price=2).ran).result()
@@ -240,35 +241,50 @@ def rows(pool: ProcessPoolExecutor) -> Iterator[Row]:
     yield from shared_and_changing(pool)
 
 
+def fates(pool: ProcessPoolExecutor, lag: float) -> list[Ran]:
+    """Work off a backlog for 6 h, once for each seed."""
+    return list(pool.map(Backlog.ran, [Backlog(lag=lag, hours=6, seed=seed) for seed in range(1, 11)]))
+
+
 def many(at_once: int, look_price: float) -> Crowd:
     """Return so many jobs at once that only single looks can see."""
     return Crowd(count=max(1_000, at_once), at_once=at_once, look_price=look_price, lag=SINGLE, known=KNOWN)
 
 
-def single_looks_under_vip(ran: Ran, hours: int) -> Row:
+def single_looks_under_vip(ran: Sequence[Ran], hours: int) -> Row:
     """Make the row of a backlog without the history."""
-    jobs, refused = len(ran.late) / hours, ran.refused / hours
+    jobs, refused = slowest(ran, hours), max(each.refused for each in ran) / hours
     return Row(
         number="W6",
-        work=f"VIP backlog, single looks only, {hours} h",
+        work=f"VIP backlog, single looks only, {hours} h, the worst of {len(ran)} seeds",
         goal="≥ 45 jobs/h, ≤ 1 429/h",
         measured=f"{jobs:.1f} jobs/h, {refused:.1f} 429s/h",
         ok=jobs >= 45 and refused <= 1,
-        detail=str(ran),
+        detail=str(latest(ran)),
     )
 
 
-def history_under_vip(ran: Ran, hours: int) -> Row:
+def history_under_vip(ran: Sequence[Ran], hours: int) -> Row:
     """Make the row of a backlog with the history."""
-    jobs = len(ran.late) / hours
+    jobs, late, refused = slowest(ran, hours), max(latest(ran).late), sum(each.refused for each in ran)
     return Row(
         number="W7",
-        work=f"VIP backlog, history fresh, {hours} h",
+        work=f"VIP backlog, history fresh, {hours} h, the worst of {len(ran)} seeds",
         goal="≥ 80 jobs/h, ≤ 120 s late, no 429",
-        measured=f"{jobs:.1f} jobs/h, ≤ {max(ran.late):.0f} s late, {ran.refused} 429s",
-        ok=jobs >= 80 and not ran.refused and max(ran.late) <= 120,
-        detail=str(ran),
+        measured=f"{jobs:.1f} jobs/h, ≤ {late:.0f} s late, {refused} 429s",
+        ok=jobs >= 80 and not refused and late <= 120,
+        detail=str(latest(ran)),
     )
+
+
+def slowest(ran: Sequence[Ran], hours: int) -> float:
+    """Return the fewest jobs an hour."""
+    return min(len(each.late) for each in ran) / hours
+
+
+def latest(ran: Sequence[Ran]) -> Ran:
+    """Return the one with the result that lay there longest."""
+    return max(ran, key=lambda each: max(each.late))
 
 
 def few_under_vip(ran: Ran) -> Row:

@@ -59,8 +59,8 @@ _SMEAR_WIDTH: Final = 0.6
 _SIXTH: Final = 0.52
 # Of a job that outlasts what is known: where it may end, as multiples of its age.
 _OVERRUN: Final = (1.05, 1.2, 1.6)
-# A look that nothing can follow waits so many times longer than a job is known to take.
-_TO_BE_SURE: Final = 1.2
+# A look that nothing can follow waits so many times as long as a job is known to take.
+_TO_BE_SURE: Final = 1.1
 # As long as nothing is known: where the hedge's points stand, as multiples of it (0.4 to 0.8 of the low end).
 _HEDGE: Final = (1.25, 1.55, 1.85, 2.15, 2.45)
 
