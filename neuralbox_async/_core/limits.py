@@ -26,7 +26,6 @@ DAY: Final = 86_400.0
 GIVES_WAY_SECONDS: Final = 1.0
 # How many looks a job takes where requests are plenty (`nox -s bench -- pacing`).
 LOOKS_WANTED: Final = 3
-
 # One look in so many finds its job still pending, at worst, where looks are rare (`nox -s bench -- pacing`).
 LOOKS_IN_VAIN: Final = 8
 
@@ -40,7 +39,7 @@ def stretch(wanted: float, spare: float) -> float:
 
 
 def looks_kept(pending: int) -> int:
-    """Answer how many requests so many pending generations keep: a look each, and looks that find them pending."""
+    """Answer how many requests are kept for so many pending generations: a look each, and some that come too soon."""
     return pending + 1 + pending // LOOKS_IN_VAIN
 
 

@@ -66,8 +66,9 @@ class Window:
         left = float(self._left - self._unanswered)
         if not self.is_over(now):
             return left
-        fills = self._limit is not None and self._reset is not None and not self._sliding
-        return float(self._limit or 0) if fills else max(TRIED, left)
+        if self._limit is None or self._reset is None or self._sliding:
+            return max(TRIED, left)
+        return float(self._limit)
 
     def seconds_until_reset(self, now: float) -> float | None:
         """Answer in how many seconds the window opens again; None if nothing says so."""
