@@ -33,8 +33,8 @@ class Law:
         points: Sorted values, of which `shift + scale * value` is an age in seconds.
         sums: What the first 0, 1, 2 … points add up to.
         last: Its age at the last look.
-        overrun: Further possible ages, sorted.
-        patience: For how many seconds a result may lie there at most, however dear looks are.
+        overrun: Further possible ages.
+        patience: How many seconds after its last look the next one is due at the latest, however dear looks are.
     """
 
     began: float
@@ -68,12 +68,6 @@ class Law:
         possible = len(self.points) - self._behind + len(self.overrun)
         return (idle / possible, ended / possible) if possible else (0.0, 0.0)
 
-    def latest(self) -> float:
-        """Answer when patience ends (loop time), should the job end as soon as is possible after its last look."""
-        place = bisect_right(self.points, self._value)
-        ends = [self.shift + self.scale * self.points[place]] if place < len(self.points) else []
-        return self.began + self.patience + min([*ends, *self.overrun[:1]], default=self.last)
-
     def _passed(self, value: float) -> tuple[float, float]:
         """Return how many points lie behind a value, parts of one included, and the integral of that."""
         points = self.points
@@ -90,7 +84,7 @@ def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
 
     Patience counts as long as another look can follow; where none can, the price is infinite.
     """
-    at = latest if price == math.inf else min(latest, *(law.latest() for law in laws))
+    at = latest if price == math.inf else min(latest, *(law.began + law.last + law.patience for law in laws))
     for _ in range(STEPS):
         idle, slope = _together(laws, at)
         if idle <= price * (1 + CLOSE_ENOUGH) or not slope:

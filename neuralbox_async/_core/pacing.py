@@ -278,8 +278,7 @@ class Pacing:
         ranges: Seconds that models usually take, slug → (low, high), the 10th and 90th per cent; other models start
             from the documented ranges, or from 15 to 120 s.
         floor: Shortest time between two looks, in seconds.
-        cap: Longest time between two looks, in seconds, unless a look costs more than that. One page of the history for
-            many comes so soon after the first of them may have ended.
+        cap: Longest time between two looks, in seconds, unless a single look costs more than that.
     """
 
     ranges: Mapping[str, Range] = field(factory=dict, converter=_checked_ranges)

@@ -69,19 +69,13 @@ def test_not_later_than_the_latest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "scale", "price", "due"),
-    [
-        (0.0, 1.0, 1e6, 7 + 40 + 30),
-        (0.0, 2.5, 1e6, 7 + 40 + 30),
-        (55.0, 1.0, 1e6, 7 + 60 + 30),
-        (95.0, 1.0, 1e6, 7 + 100 + 30),
-        (0.0, 1.0, math.inf, 500),
-    ],
-    ids=["never looked at", "by another scale", "looked at", "overrun", "no other look can follow"],
+    ("last", "price", "due"),
+    [(0.0, 1e6, 7 + 30), (55.0, 1e6, 7 + 55 + 30), (0.0, math.inf, 500)],
+    ids=["never looked at", "looked at", "no other look can follow"],
 )
-def test_patience_ends_after_the_earliest_end(last: float, scale: float, price: float, due: float) -> None:
-    """However dear looks are, a result lies there no longer, unless the look is the last one possible."""
-    law = evolve(law_of(ENDS, last=last, began=7.0, overrun=(100.0, 120.0), scale=scale), patience=30.0)
+def test_patience_ends(last: float, price: float, due: float) -> None:
+    """However dear looks are, the next one comes within the first job's patience, unless no other can follow."""
+    law = evolve(law_of(ENDS, last=last, began=7.0), patience=30.0)
     younger = evolve(law_of(ENDS, began=20.0), patience=90.0)
     assert due_together([law, younger], price, latest=500) == pytest.approx(due)
 
