@@ -44,6 +44,9 @@ def is_virtual() -> bool:
     return hasattr(shown, "autojump_threshold")
 
 
-async def run_blocking(work: Callable[[], T], /) -> T:
-    """Do work that blocks, such as on the disk, without holding up the event loop: in a worker thread."""
-    return work() if is_virtual() else await anyio.to_thread.run_sync(work)
+async def run_blocking(work: Callable[[], T], threads: anyio.CapacityLimiter | None = None, /) -> T:
+    """Do work that blocks, such as on the disk, without holding up the event loop: in one of these worker threads.
+
+    Without `threads` it is one of those that anyio shares among all who ask.
+    """
+    return work() if is_virtual() else await anyio.to_thread.run_sync(work, limiter=threads)

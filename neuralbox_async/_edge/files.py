@@ -1,7 +1,7 @@
 """Results on the disk or in memory: a file appears under its name only when it is whole.
 
 Bytes go to a part file in the same folder, and what is known of their length and hash is checked before the renaming.
-Whatever blocks on the disk runs beside the event loop.
+Whatever blocks on the disk runs beside the event loop, in few threads.
 """
 
 import os
@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 from attrs import evolve, frozen
 
 from neuralbox_async._core import api, names
@@ -23,10 +24,14 @@ from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.once import timed_out
 from neuralbox_async._edge.parts import Part
 
+T = TypeVar("T")
 Progress = Callable[[int, int | None], object]
 
 # Written at once: few enough bytes that a hundred downloads fit in memory, many enough to be worth a thread's turn.
 _BLOCK: Final = 262_144
+# The event loop stands still while a thread starts, longer on a busy machine, and shares one lock with all of them.
+MOST_THREADS: Final = 4
+_THREADS: Final = RunVar[anyio.CapacityLimiter]("neuralbox_async: threads that save results")
 
 
 def checked_folder(to: str | os.PathLike[str]) -> Path:
@@ -132,60 +137,99 @@ async def save(
     generation = source.generation
     with _paid_for(generation):
         text = source.text()
-        place = await clock.run_blocking(partial(_place, to, names.stem(key, generation.id)))
-        unfinished = names.part_stem(source.http.base_url, generation.id, key)
+        stem, unfinished = names.stem(key, generation.id), names.part_stem(source.http.base_url, generation.id, key)
+        begin = partial(_begin, to, stem, unfinished)
         if text is not None:
-            async with _part(place, unfinished) as part:
-                return await clock.run_blocking(partial(_write_text, part, text, place))
+            return await _in_a_thread(partial(_save_text, begin, text))
         async with (
             _lane(source),
-            _part(place, unfinished) as part,
-            aclosing(source.fetching(part.size, part.validator)) as fetching,
+            _saving(begin) as saving,
+            aclosing(source.fetching(saving.part.size, saving.part.validator)) as fetching,
         ):
-            return await _write(fetching, part, place, progress)
+            return await _write(fetching, saving, progress)
+
+
+async def _in_a_thread(work: Callable[[], T]) -> T:
+    try:
+        threads = _THREADS.get()
+    except LookupError:
+        threads = anyio.CapacityLimiter(MOST_THREADS)
+        _THREADS.set(threads)
+    return await clock.run_blocking(work, threads)
+
+
+@frozen
+class _Saving:
+    """A result on its way to its place."""
+
+    part: Part
+    place: _Place
+
+
+def _begin(to: str | os.PathLike[str], stem: str, unfinished: str) -> _Saving:
+    place = _place(to, stem)
+    return _Saving(Part(place.folder, unfinished), place)
 
 
 @asynccontextmanager
-async def _part(place: _Place, stem: str) -> AsyncIterator[Part]:
-    part = await clock.run_blocking(partial(Part, place.folder, stem))
+async def _saving(begin: Callable[[], _Saving]) -> AsyncIterator[_Saving]:
+    saving = await _in_a_thread(begin)
     try:
-        yield part
+        with _naming_the_file(saving):
+            yield saving
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _in_a_thread(saving.part.leave)
+
+
+@contextmanager
+def _naming_the_file(saving: _Saving) -> Iterator[None]:
+    """Name the file in what the disk raises."""
+    try:
+        yield
     except NeuralBoxError:  # of which one, at the deadline, is an OSError too
         raise
     except OSError as error:
-        part.validator = None  # a part that is kept would take the room that is missing
+        saving.part.validator = None  # a part that is kept would take the room that is missing
         if error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(place.path(""))) from None
+        raise OSError(error.errno, error.strerror, os.fspath(saving.place.path(""))) from None
+
+
+def _save_text(begin: Callable[[], _Saving], text: bytes) -> Path:
+    saving = begin()
+    try:
+        with _naming_the_file(saving):
+            saving.part.restart(None)
+            saving.part.write(text)
+            return saving.part.finish(lambda _: saving.place.path(".txt"), None)
     finally:
-        with anyio.CancelScope(shield=True):
-            await clock.run_blocking(part.leave)
+        saving.part.leave()
 
 
-def _write_text(part: Part, text: bytes, place: _Place) -> Path:
-    part.restart(None)
-    part.write(text)
-    return part.finish(lambda _: place.path(".txt"), None)
-
-
-async def _write(fetching: Fetching, part: Part, place: _Place, progress: Progress | None) -> Path:
-    block = bytearray()
+async def _write(fetching: Fetching, saving: _Saving, progress: Progress | None) -> Path:
+    part, pieces, size = saving.part, list[bytes](), 0
     async for piece in fetching:
         if piece.begins_anew:
-            block.clear()
-            await clock.run_blocking(partial(part.restart, fetching.validator))
-        block += piece.data
-        if len(block) >= _BLOCK:
-            await clock.run_blocking(partial(part.write, bytes(block)))
-            block.clear()
+            pieces, size = [], 0
+            await _in_a_thread(partial(part.restart, fetching.validator))
+        pieces.append(piece.data)
+        size += len(piece.data)
+        if size >= _BLOCK:
+            block, pieces, size = pieces, [], 0
+            await _in_a_thread(partial(_write_block, part, block))
         if progress is not None:
             progress(piece.at + len(piece.data), fetching.total)
 
     def finish() -> Path:
-        part.write(bytes(block))
-        return part.finish(place.path, fetching.digest)
+        _write_block(part, pieces)
+        return part.finish(saving.place.path, fetching.digest)
 
-    return await clock.run_blocking(finish)
+    return await _in_a_thread(finish)
+
+
+def _write_block(part: Part, pieces: list[bytes]) -> None:
+    part.write(b"".join(pieces))
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------
@@ -205,7 +249,7 @@ async def read(source: Source) -> bytes:
                 data += piece.data
             if fetching.digest is not None:
                 hashed = fetching.digest.new()
-                await clock.run_blocking(partial(hashed.update, data))
+                await _in_a_thread(partial(hashed.update, data))
                 fetching.digest.check(hashed)
         return bytes(data)
 

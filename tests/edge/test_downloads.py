@@ -500,3 +500,24 @@ async def test_downloads_leave_room_for_looks(server: Server, tmp_path: Path) ->
             tasks.cancel_scope.cancel()
     finally:
         go_on.set()
+
+
+def worker_threads() -> set[threading.Thread]:
+    """Return the threads that anyio and trio have started."""
+    return {each for each in threading.enumerate() if re.match("anyio|trio", each.name, re.IGNORECASE)}
+
+
+async def test_many_results_at_once_start_few_threads(server: Server, tmp_path: Path) -> None:
+    """The event loop stands still while a thread starts: forty files and forty texts share a few.
+
+    Four are at work; those that have given their result and are not back yet are replaced by new ones.
+    """
+    server.content = FILE[:400_000]
+    before = worker_threads()
+    async with server.client(max_connections=160) as nb, anyio.create_task_group() as tasks:
+        for number in range(40):
+            tasks.start_soon(nb.download, server.result(id=number), tmp_path)
+            text = Generation(id=100 + number, status="completed", text="A story.")
+            tasks.start_soon(nb.download, text, tmp_path)
+    assert len(worker_threads() - before) < 12
+    assert len(names(tmp_path)) == 80
