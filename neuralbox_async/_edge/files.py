@@ -201,7 +201,7 @@ def _save_text(begin: Callable[[], _Saving], text: bytes) -> Path:
     try:
         with _naming_the_file(saving):
             saving.part.restart(None)
-            saving.part.write(text)
+            saving.part.write([text])
             return saving.part.finish(lambda _: saving.place.path(".txt"), None)
     finally:
         saving.part.leave()
@@ -217,19 +217,15 @@ async def _write(fetching: Fetching, saving: _Saving, progress: Progress | None)
         size += len(piece.data)
         if size >= _BLOCK:
             block, pieces, size = pieces, [], 0
-            await _in_a_thread(partial(_write_block, part, block))
+            await _in_a_thread(partial(part.write, block))
         if progress is not None:
             progress(piece.at + len(piece.data), fetching.total)
 
     def finish() -> Path:
-        _write_block(part, pieces)
+        part.write(pieces)
         return part.finish(saving.place.path, fetching.digest)
 
     return await _in_a_thread(finish)
-
-
-def _write_block(part: Part, pieces: list[bytes]) -> None:
-    part.write(b"".join(pieces))
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -64,14 +64,15 @@ class Part:
                 with os.fdopen(handle, "w", encoding="utf-8") as note:
                     json.dump({"validator": validator}, note)
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Iterable[bytes]) -> None:
         """Add bytes."""
         with self._turn:
             os.lseek(self._handle, self.size, os.SEEK_SET)
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self._handle, left) :]
-            self.size += len(data)
+            for piece in pieces:
+                left = memoryview(piece)
+                while left:
+                    left = left[os.write(self._handle, left) :]
+                self.size += len(piece)
 
     def finish(self, name: Callable[[str], Path], digest: Digest | None) -> Path:
         """Give the file its name, which may depend on its extension, once every byte of it is on the disk.
