@@ -6,7 +6,7 @@ infinities become None: they are no JSON, and say nothing. Lone surrogates becom
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from sys import intern
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ DEEPEST: Final = 100
 def loads(body: bytes) -> Any:
     """Read a JSON text. Raises ValueError or RecursionError if it is none, ambiguous, or nested more than 100 deep."""
     found = _DECODER.decode(body.decode(json.detect_encoding(body)))
-    if b"\\ud" in body or b"\\uD" in body:
+    if (b"\\ud" in body or b"\\uD" in body) and any(map(_has_surrogates, _texts(found))):
         found = _without_surrogates(found)
     if body.count(b"[") + body.count(b"{") > DEEPEST:
         _check_depth(found)
@@ -47,6 +47,28 @@ def _nothing(_constant: str) -> None:
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_nothing)
+
+
+def _texts(found: Any) -> Iterator[str]:
+    left = [found]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            left += each.keys()
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether some are alone: two that make a character are one here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _without_surrogates(found: Any) -> Any:

@@ -52,7 +52,8 @@ async def read(response: httpx.Response) -> bytes:
             if good:
                 raise _too_large(response.status_code)
             break
-    return bytes(body[:most])
+    del body[most:]
+    return bytes(body)
 
 
 def raw(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -130,6 +130,8 @@ def test_what_could_be_read_in_two_ways_is_an_error(body: bytes) -> None:
         (b'"\\ud83d\\ude00"', "😀"),
         (b'"\\ud83d"', "\ufffd"),
         (b'"a\\uDC00b"', "a\ufffdb"),
+        (b'{"a": ["\\ud83d\\ude00", {"\\ud800": "b"}]}', {"a": ["😀", {"\ufffd": "b"}]}),
+        (b'{"a": [{"b": 1}, "\\ude00\\ud83d"]}', {"a": [{"b": 1}, "\ufffd\ufffd"]}),
         (b"[" * 100 + b"]" * 100, None),
         (b"[" + b"[]," * 500 + b"[]]", [[]] * 501),
     ],
