@@ -9,6 +9,7 @@ from statistics import median
 
 import anyio
 import httpx
+from attrs import frozen
 
 from benchmarks.clients import HEADERS, bounded, generation_url, look, ours, raw, raw_httpx
 from benchmarks.measure import Call, at_once, compare, cpu_seconds, percentile, steady
@@ -16,6 +17,7 @@ from benchmarks.rows import Row, at_least, at_most, beside
 from benchmarks.server import Server, running_server
 
 WAITERS = 20_000
+LATENCY_RUNS = 5
 # Milliseconds the server takes, calls in flight, how many times less CPU we want, pairs, calls a pair.
 AGAINST_A_SEMAPHORE = [
     (0, 2, 1, 30, 200),
@@ -148,23 +150,52 @@ async def memory_of_a_waiter() -> Row:
     return at_most("5", work, 3, held / WAITERS / 1_000, unit=" KB", detail="tracemalloc, asyncio tasks")
 
 
+@frozen(kw_only=True)
+class Latency:
+    """The p99 of the latency, and the fair share: what all wait on average. In seconds."""
+
+    p99: float
+    fair: float
+
+    @property
+    def ratio(self) -> float:
+        """Return how much longer the last in a hundred wait."""
+        return self.p99 / self.fair
+
+
 async def latency(server: Server) -> Row:
-    """Row 7: of 100 callers, each gets its turn when it is due: the fair share is what all wait on average."""
+    """Row 7: of 100 callers, each gets its turn when it is due. The connections are open already.
+
+    One in a hundred calls waits longer than the p99, and a hundred wait at a time: it is as long as the second longest
+    delay of anything in a run, also of other work on the machine. So CPU time is shown beside it.
+    """
     async with ours(server.url()) as nb:
-        seconds: list[float] = []
-
-        async def timed() -> None:
-            began = time.perf_counter()
-            await nb.get(18502)
-            seconds.append(time.perf_counter() - began)
-
-        await steady(timed, calls=1_000, in_flight=100)
-        seconds.clear()
-        began = time.perf_counter()
-        await steady(timed, calls=10_000, in_flight=100)
-        fair = (time.perf_counter() - began) / (10_000 / 100)
-    p99 = percentile(seconds, 0.99)
-    detail = f"{p99 * 1e3:.1f} ms against {fair * 1e3:.1f} ms, 10,000 calls"
-    return at_most(
-        "7", "nb.get, 100 in flight: p99 of the latency against the fair share", 2, p99 / fair, unit="x", detail=detail
+        await steady(look(nb), calls=1_000, in_flight=100)
+        waited, worked = zip(*[await latencies(look(nb)) for _ in range(LATENCY_RUNS)], strict=True)
+    middle = sorted(waited, key=lambda run: run.ratio)[LATENCY_RUNS // 2]
+    ratios = ", ".join(f"{run.ratio:.2f}" for run in waited)
+    detail = (
+        f"{middle.p99 * 1e3:.1f} ms against {middle.fair * 1e3:.1f} ms; {ratios}x in {LATENCY_RUNS} runs of 10,000 "
+        f"calls; {median(run.ratio for run in worked):.2f}x by its own CPU time"
     )
+    work = "nb.get, 100 in flight: p99 of the latency against the fair share"
+    return at_most("7", work, 2, middle.ratio, unit="x", detail=detail)
+
+
+async def latencies(call: Call) -> tuple[Latency, Latency]:
+    """Measure one run: in time, and in CPU time of this process."""
+    waited: list[float] = []
+    worked: list[float] = []
+
+    async def timed() -> None:
+        began, before = time.perf_counter(), time.process_time()
+        await call()
+        waited.append(time.perf_counter() - began)
+        worked.append(time.process_time() - before)
+
+    began, before = time.perf_counter(), time.process_time()
+    await steady(timed, calls=10_000, in_flight=100)
+    rounds = 10_000 / 100
+    in_all = ((waited, time.perf_counter() - began), (worked, time.process_time() - before))
+    one, other = [Latency(p99=percentile(each, 0.99), fair=seconds / rounds) for each, seconds in in_all]
+    return one, other
