@@ -122,10 +122,11 @@ class Pages:
 
         They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
         """
-        still = {each: self._position(each) for each in group if each in self._line}
-        page = page_down_to(max(still.values(), default=self._position(watch)))
-        self.leave(watch, *still)
-        return page, still.keys()
+        places = {each: self._position(each) for each in group if each in self._line}
+        page = page_down_to(max(places.values(), default=self._position(watch)))
+        shown = dict.fromkeys(each for each, place in places.items() if page.shows(place))
+        self.leave(watch, *shown)
+        return page, shown
 
     def end(self, dues: Mapping[Watch, float]) -> None:
         """Give those that a look did not finish their places in the line, by when each one's own look is due."""
@@ -140,13 +141,13 @@ class Pages:
 
     def _groups(self) -> list[list[Watch]]:
         """Return those who are due soonest by the pages that show them, the oldest first."""
+        places = {watch: self._position(watch) for watch in self._line.soonest(MOST_ON_A_PAGE)}
         groups: list[list[Watch]] = []
         begins = math.inf
-        for watch in sorted(self._line.soonest(MOST_ON_A_PAGE), key=self._position, reverse=True):
-            position = self._position(watch)
-            if position < begins:
+        for watch in sorted(places, key=places.__getitem__, reverse=True):
+            if places[watch] < begins:
                 groups.append([])
-                begins = page_down_to(position).begins
+                begins = page_down_to(places[watch]).begins
             groups[-1].append(watch)
         return groups
 
