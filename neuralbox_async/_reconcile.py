@@ -70,11 +70,7 @@ class Doubts:
         self._doubts[intent.key] = doubt
         try:
             return await self._settled(doubt, deadline)
-        except BaseException:
-            if doubt.found is not None:  # another's look has found it; whoever asks next may have it
-                self.http.known.disown(doubt.found.id)
-            raise
-        finally:
+        finally:  # what another's look has found for it stays its own: whoever asks again has the same key
             del self._doubts[intent.key]
 
     async def _settled(self, doubt: _Doubt, deadline: float) -> Generation | None:

@@ -42,10 +42,6 @@ class Known:
             del self.owned[next(iter(self.owned))]
         self.owned[generation_id] = claimed_by
 
-    def disown(self, generation_id: Id) -> None:
-        """Take in that who has claimed a generation has left before taking it."""
-        self.owned.pop(generation_id, None)
-
     def owners(self, others: Iterable[Id]) -> Mapping[Id, str | None]:
         """Return whose the ids are that belong to somebody; `others` are not this client's."""
         return {**dict.fromkeys(others), **self.owned}
