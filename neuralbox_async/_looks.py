@@ -239,7 +239,10 @@ class Following:
         self._deadline = deadline
         # The look before the deadline, if the pacing wanted a later one: it leaves time for one answer.
         self._last_chance = deadline - min(LAST_LOOK_SECONDS, (deadline - clock.now()) / 2)
-        self._watch = looks.watch(subject)
+        if isinstance(subject, Generation) and subject.done:
+            self._watch = Watch(subject.id, latest=subject)
+        else:
+            self._watch = looks.watch(subject)
         self._heard = self._watch.looks
         self._over = False
         self._model: AbstractContextManager[object] = nullcontext()

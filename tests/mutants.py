@@ -25,6 +25,7 @@ LONGEST = 300  # seconds; a mutant may run for ever, which is being caught too
 
 CLAIMS, RETRY, MONEY = "tests/core/test_claims.py", "tests/core/test_retry.py", "tests/test_money.py"
 LEDGER, LEDGERS, DEATHS = "tests/edge/test_ledger.py", "tests/test_ledgers.py", "tests/test_deaths.py"
+LOOKS = "tests/test_looks.py"
 POSTS, CANCEL = "tests/edge/test_http_posts.py", "tests/edge/test_http_cancel.py"
 
 
@@ -109,11 +110,6 @@ MUTANTS = (
     Mutant(
         "claims forget who else is in doubt",
         {"            others=others,\n": ""},
-        (LEDGERS,),
-    ),
-    Mutant(
-        "what was claimed for one who left stays claimed",
-        {"self.http.known.disown(doubt.found.id)": "pass"},
         (LEDGERS,),
     ),
     Mutant(
@@ -204,6 +200,18 @@ MUTANTS = (
         "requests with other params have the same key",
         {"asked = [request.model, request.prompt, request.params or None]": "asked = [request.model, request.prompt]"},
         ("tests/core/test_rows.py",),
+    ),
+    Mutant(
+        "whoever leaves the line wakes nobody",
+        {
+            "            self._line.leave(each)\n        self._wake_first()\n": "            self._line.leave(each)\n",
+        },
+        (LOOKS, "watches_the_clock and asyncio"),
+    ),
+    Mutant(
+        "an entry of the history suffices, whatever it lacks",
+        {"return self.price() >= DEAR and has_result and entry.tokens_spent is not None": "return True"},
+        (LOOKS, "one_page_answers_many and asyncio"),
     ),
 )
 

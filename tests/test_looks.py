@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from attrs import evolve
 
 from neuralbox_async import (
     AsyncNeuralBox,
@@ -355,6 +356,24 @@ async def test_one_waiter_s_timeout_is_not_the_others() -> None:
             with pytest.raises(GenerationTimeoutError):
                 await nb.wait(clip, timeout=10)
         assert found == ["completed"]
+
+
+async def test_a_final_generation_needs_no_look_though_others_wait_for_it() -> None:
+    """What the caller already has is given at once, and takes nothing from those who wait for all of it."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb, anyio.create_task_group() as tasks:
+        clip = await nb.submit("kling-v2.1", "A flower")
+        found: list[Generation] = []
+
+        async def wait() -> None:
+            found.append(await nb.wait(clip))
+
+        tasks.start_soon(wait)
+        await anyio.sleep(1)
+        entry = evolve(clip, status="completed", partial=True)
+        assert [look async for look in nb.poll(entry)] == [entry]
+        assert sandbox.requests.looks == 0
+    assert [each.partial for each in found] == [False]
 
 
 async def test_nothing_is_kept_of_who_has_gone() -> None:
