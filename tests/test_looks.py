@@ -604,6 +604,38 @@ async def test_a_cancelled_reader_of_a_page_leaves_it_to_another() -> None:
     assert done == ["completed"] * 5
 
 
+async def test_a_cancelled_reader_of_others_page_leaves_its_own_look_to_who_waits_with_it() -> None:
+    """The first in line may read a page on which it does not stand itself; when it goes, nothing of it is forgotten."""
+    models = clip_of(100) | {"quick": Model(slug="quick", kind="video", tokens=(1, 1), seconds=(40, 40))}
+    sandbox, done = rich(models=models), []
+    sandbox.order(faults.hang(), on="GET /user/history")
+    pacing = Pacing({"clip": (75, 110), "quick": (39, 41)})
+    async with sandbox.client(pacing=pacing) as nb, anyio.create_task_group() as tasks:
+        for number in range(60):
+            tasks.start_soon(wait_into, [], nb, await nb.submit("clip", f"A flower {number}"))
+        for number in range(100):  # nobody waits for these, and they fill the first page
+            await nb.submit("clip", f"A stone {number}")
+        quick = await nb.submit("quick", "A wink")
+
+        async def wait(scope: anyio.CancelScope) -> None:
+            with scope:
+                await nb.wait(quick)
+                done.append(anyio.current_time() - sandbox.world.jobs[str(quick.id)].due)
+
+        scopes = [anyio.CancelScope() for _ in range(3)]
+        for scope in scopes:
+            tasks.start_soon(wait, scope)
+        for _ in range(600):
+            await anyio.sleep(0 if pages_of(sandbox) else 0.1)
+        assert pages_of(sandbox) == 1
+        assert not done
+        scopes[0].cancel()
+        await anyio.sleep(60)
+        tasks.cancel_scope.cancel()
+    assert done
+    assert max(done) < 5
+
+
 async def test_a_follower_hears_each_page_among_those_who_wait_for_the_end() -> None:
     """Pages wake only those who have asked for each look; they are told what each page says."""
     sandbox = rich()
