@@ -170,7 +170,7 @@ class Looks:
                 dues[each] = now + self._paced(each, each.job, price=price, now=now)
             if each.followers or not waits_on:
                 each.wake()
-        self.pages.end(dues)
+        self.pages.end(dues, now=now)
 
     def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:
         heard = []

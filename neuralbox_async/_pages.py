@@ -128,11 +128,15 @@ class Pages:
         self.leave(watch, *shown)
         return page, shown
 
-    def end(self, dues: Mapping[Watch, float]) -> None:
-        """Give those that a look did not finish their places in the line, by when each one's own look is due."""
+    def end(self, dues: Mapping[Watch, float], *, now: float) -> None:
+        """Give those that a look did not finish their places in the line, by when each one's own look is due.
+
+        They are not looked at again before the floor, so a page that is due sooner stays the next.
+        """
         for watch, due in dues.items():
             self._line.put(watch, due)
-        self._first = self._due = None
+        if self._due is None or self._due.at > now + self.pacing.floor:
+            self._first = self._due = None
         self._wake_first()
 
     def has(self, watch: Watch) -> bool:
