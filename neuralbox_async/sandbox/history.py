@@ -14,6 +14,7 @@ from neuralbox_async.sandbox.replies import Family, View
 
 DEFAULT_LIMIT: Final = 20
 MOST: Final = 100
+FILTERS: Final = frozenset({"category", "type", "model_slug", "model", "status", "favorites_only"})
 CATEGORIES: Final[Mapping[str, str]] = {"music": "audio", "speech": "tts"}
 """What the history calls a kind of model, where it has another word for it."""
 
@@ -33,8 +34,9 @@ class History:
     def page(self, jobs: Iterable[Job], view: View, family: Family, query: Mapping[str, str]) -> dict[str, Any]:
         """Return one page of the jobs, which come newest first."""
         number, limit = _count(query, "page", 1), min(MOST, _count(query, "limit", DEFAULT_LIMIT))
-        wanted = _filter(query, view)
-        shown = [job for job in jobs if job.created + self.lag <= view.now and wanted(job)]
+        shown = [job for job in jobs if job.created + self.lag <= view.now]
+        if query.keys() & FILTERS:
+            shown = list(filter(_filter(query, view), shown))
         items = [family.entry(job, self._prompt(job), category(job), view) for job in _slice(shown, number, limit)]
         return {"items": items, "total": len(shown), "page": number, "limit": limit}
 
