@@ -361,9 +361,9 @@ async def test_one_waiter_s_timeout_is_not_the_others() -> None:
 async def test_a_final_generation_needs_no_look_though_others_wait_for_it() -> None:
     """What the caller already has is given at once, and takes nothing from those who wait for all of it."""
     sandbox = Sandbox()
+    found: list[Generation] = []
     async with sandbox.client() as nb, anyio.create_task_group() as tasks:
         clip = await nb.submit("kling-v2.1", "A flower")
-        found: list[Generation] = []
 
         async def wait() -> None:
             found.append(await nb.wait(clip))
