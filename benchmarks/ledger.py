@@ -1,4 +1,4 @@
-"""Row 13: what a durable ledger costs: commits a second, seconds to resume a large run, and memory over a long one.
+"""What a durable ledger costs: commits a second, seconds to resume a large run, and memory over a long one.
 
 On the disk of the folder for temporary files (TMPDIR names another one), in a worker thread, as a run does it. Commits
 are counted in wall time, since they wait for the disk.
@@ -44,7 +44,7 @@ async def measured() -> list[Row]:
         grown = [await growth(Path(folder, "long.db"), keep), await growth(None, forget)]
     for where, bytes_more in zip(("in a file", "in memory, forgotten when finished"), grown, strict=True):
         work = f"ledger, {MANY_ITEMS:,} items {where}: memory grown after the first tenth"
-        found.append(at_most("13", work, 50, bytes_more / 1e6, unit=" MB", detail="resident"))
+        found.append(at_most("-", work, 50, bytes_more / 1e6, unit=" MB", detail="resident"))
     return found
 
 
@@ -93,7 +93,7 @@ async def steps(waiting: int) -> Row:
                 figures.append(await steps_per_second(writer, waiting))
     detail = f"median of {RUNS} runs of {SECONDS:.0f} s: {', '.join(f'{each:,.0f}' for each in sorted(figures))}"
     work = f"ledger: durable steps a second, {waiting} waiting"
-    return beside("13", work, median(figures), detail=detail)
+    return beside("-", work, median(figures), detail=detail)
 
 
 async def steps_per_second(writer: LedgerWriter, waiting: int) -> float:
@@ -128,7 +128,7 @@ def plain() -> Row:
             os.fsync(file.fileno())
             count += 1
     work = "beside it: appended lines a second, each made durable (fsync)"
-    return beside("13", work, count / SECONDS, detail=f"{SECONDS:.0f} s")
+    return beside("-", work, count / SECONDS, detail=f"{SECONDS:.0f} s")
 
 
 async def plan(path: Path) -> None:
@@ -155,8 +155,8 @@ async def resuming(path: Path, size: str) -> list[Row]:
         in_all = time.monotonic() - began
     work = f"ledger of {ITEMS:,} items"
     return [
-        at_most("13", f"{work}: opened, checked to be whole", 3, opening, unit=" s", detail=size),
-        at_most("13", f"{work}: opened and read", 15, in_all, unit=" s", detail=f"{read:,} unfinished rows"),
+        at_most("-", f"{work}: opened, checked to be whole", 3, opening, unit=" s", detail=size),
+        at_most("-", f"{work}: opened and read", 15, in_all, unit=" s", detail=f"{read:,} unfinished rows"),
     ]
 
 
