@@ -89,8 +89,9 @@ MUTANTS = (
     Mutant(
         "an accepted id is not written before going on",
         {
-            "            self._subject = came\n": (
-                "            self._subject = came\n"
+            "        to, changes = _after_post(came)\n": (
+                "        to, changes = _after_post(came)\n"
+                "        if isinstance(came, Generation):\n"
                 "            self.row = rows.moved(self.row, to, at=clock.wall(), **changes)\n"
                 "            return\n"
             )

@@ -63,7 +63,7 @@ class Generation:
         partial: Whether this is an entry of the history, which leaves out fields that a look would have.
         extra: Fields of the reply without a name here.
         raw: The whole reply.
-        head: Status and headers of the answer; None for an entry of the history.
+        head: Status and headers of the answer; None for an entry of the history, and while it is pending in a run.
     """
 
     id: Id
