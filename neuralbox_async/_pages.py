@@ -125,6 +125,7 @@ class Pages:
         places = {each: self._position(each) for each in group if each in self._line}
         page = page_down_to(max(places.values(), default=self._position(watch)))
         shown = dict.fromkeys(each for each, place in places.items() if page.shows(place))
+        self._due = None
         self.leave(watch, *shown)
         return page, shown
 
