@@ -15,13 +15,11 @@ from attrs import Factory, evolve, field, frozen
 
 from neuralbox_async._core import api
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError, RateLimitError
-from neuralbox_async._core.events import Looked
 from neuralbox_async._core.idle import DEAR
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
-from neuralbox_async._edge.log import hears_each_request
 from neuralbox_async._pages import Pages
 from neuralbox_async._watches import Job, Jobs, Watch
 
@@ -184,8 +182,7 @@ class Looks:
             if entry.done and not self._suffices(entry):
                 watch.listed = entry
             else:
-                if hears_each_request(self.http.observe):
-                    self.http.tell(Looked(generation=entry))
+                self.http.tell_of_look(entry)
                 self._take(watch, entry)
             heard.append(watch)
         return heard

@@ -121,6 +121,11 @@ class Http:
         """Let the observer hear of an event."""
         tell(self.observe, event)
 
+    def tell_of_look(self, generation: Generation) -> None:
+        """Let the observer hear what a look has shown, if it does anything with that."""
+        if hears_each_request(self.observe):
+            self.tell(Looked(generation=generation))
+
     async def send(
         self,
         call: Call[T],
@@ -293,8 +298,8 @@ class Http:
             self.reservations.see(value)
             if call.request is not None:
                 self.known.own(value.id)
-            elif hears_each_request(self.observe):
-                self.tell(Looked(generation=value))
+            else:
+                self.tell_of_look(value)
         elif isinstance(value, HistoryPage):
             for each in value.items:
                 self.known.see(each.id)
