@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from sys import intern
 from types import NoneType
 from typing import Any, Final, TypeGuard, TypeVar
 
@@ -42,7 +43,9 @@ def parsed(body: bytes) -> dict[str, Any] | None:
         return None
     if isinstance(reply, list):
         return {"items": reply}
-    return reply if isinstance(reply, dict) else None
+    if not isinstance(reply, dict):
+        return None
+    return {intern(name): value for name, value in reply.items()}  # thousands of replies share their names
 
 
 def know_nothing(_generation_id: Id) -> None:
