@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -43,7 +44,7 @@ class Calendar:
 
     def iso(self, now: float) -> str:
         """Return the date as the service writes it, such as 2026-03-08T12:05:00Z."""
-        return datetime.fromtimestamp(self.epoch + now, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+        return _iso(math.floor(self.epoch + now))
 
     def http_date(self, now: float) -> str:
         """Return the value of a Date header (RFC 9110, IMF-fixdate)."""
@@ -53,3 +54,8 @@ class Calendar:
         """Return the midnight 31 days after the world began, as the service writes it."""
         start_of_day = self.epoch - self.epoch % DAY
         return self.iso(start_of_day - self.epoch + 31 * DAY)
+
+
+@lru_cache  # most of what was made in one second is told of again and again
+def _iso(unix: int) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"

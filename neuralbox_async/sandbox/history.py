@@ -4,7 +4,7 @@ Filters go by either family's names (contract §7); one it does not know is igno
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, Final
 
 from attrs import frozen
@@ -34,7 +34,7 @@ class History:
     def page(self, jobs: Iterable[Job], view: View, family: Family, query: Mapping[str, str]) -> dict[str, Any]:
         """Return one page of the jobs, which come newest first."""
         number, limit = _count(query, "page", 1), min(MOST, _count(query, "limit", DEFAULT_LIMIT))
-        shown = [job for job in jobs if job.created + self.lag <= view.now]
+        shown = list(dropwhile(lambda job: job.created + self.lag > view.now, jobs))
         if query.keys() & FILTERS:
             shown = list(filter(_filter(query, view), shown))
         items = [family.entry(job, self._prompt(job), category(job), view) for job in _slice(shown, number, limit)]
