@@ -34,7 +34,6 @@ class Desk:
     settings: dict[str, Any] = field(factory=_settings)
     keys: dict[str, dict[str, Any]] = field(factory=dict[str, dict[str, Any]], repr=False)
     marks: dict[str, Mark] = field(factory=dict[str, Mark])
-    deleted: set[str] = field(factory=set[str])
     _made: int = 0
 
     def make_key(self, name: str) -> dict[str, Any]:

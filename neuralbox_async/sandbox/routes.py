@@ -87,7 +87,7 @@ def _rate(world: "World", ask: Ask, name: str) -> Answer:
 def _delete(world: "World", _ask: Ask, name: str) -> Answer:
     if world.mark(name) is None:
         return not_found(f"Generation {name}")
-    world.desk.deleted.add(name)
+    del world.listed[name]
     return Answer(status=204)
 
 

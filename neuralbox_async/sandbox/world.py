@@ -35,7 +35,8 @@ CONTENT_POLICY = "Provider error: content policy violation"
 class World:
     """One user's account at the service, with everything ever generated for it.
 
-    `count_gets` says whether GETs use up the plan's windows; the documentation does not.
+    `count_gets` says whether GETs use up the plan's windows; the documentation does not. `listed` is what the history
+    shows: all jobs but those deleted from it.
     """
 
     plan: Plan = PLANS["vip"]
@@ -52,6 +53,7 @@ class World:
     requests: Requests = field(factory=Requests, init=False)
     windows: Windows = field(init=False)
     jobs: dict[str, Job] = field(factory=dict[str, Job], init=False, repr=False)
+    listed: dict[str, Job] = field(factory=dict[str, Job], init=False, repr=False)
     now: float = field(default=0.0, init=False)
     _arrivals: Orders = field(factory=Orders, init=False)
     _orders: Orders = field(factory=Orders, init=False)
@@ -159,7 +161,7 @@ class World:
             due=self.now + model.draw_seconds(self._chance) / self.calendar.speed,
             error=CONTENT_POLICY if FORBIDDEN in wanted.prompt.lower() else None,
         )
-        self.jobs[str(job.id)] = job
+        self.jobs[str(job.id)] = self.listed[str(job.id)] = job
         return job
 
     def take_tokens(self, job: Job) -> None:
@@ -175,12 +177,11 @@ class World:
 
     def history_page(self, ask: Ask) -> Reply:
         """Return a page of the history, newest first, without what was deleted."""
-        newest_first = (job for name, job in reversed(self.jobs.items()) if name not in self.desk.deleted)
-        return self.history.page(newest_first, self.view(ask, self.now), self.family, ask.query)
+        return self.history.page(reversed(self.listed.values()), self.view(ask, self.now), self.family, ask.query)
 
     def mark(self, name: str) -> Mark | None:
         """Return what the owner did to a generation, to be changed; None if there is none of this id."""
-        if name not in self.jobs or name in self.desk.deleted:
+        if name not in self.listed:
             return None
         return self.desk.marks.setdefault(name, Mark())
 
