@@ -140,7 +140,7 @@ class Looks:
         patience = clock.now() + PAGE_SECONDS
         heard: list[Watch] = []
         try:
-            call = api.history(page=page.number, limit=page.limit, known=self._last_heard)
+            call = api.history(page=page.number, limit=page.limit, known=self.pages.entries.get)
             read = await self.http.send(call, deadline=min(deadline, patience))
             heard = self._hear(read, group)
             self.pages.take(page, read, group, others=bool(heard), now=clock.now())
@@ -152,10 +152,6 @@ class Looks:
             for each in group:
                 each.looking = False
             self._go_on(dict.fromkeys([*group, *heard]), group)
-
-    def _last_heard(self, generation_id: Id) -> Generation | None:
-        watch = self.watches.get(generation_id)
-        return None if watch is None else watch.latest
 
     def _go_on(self, watches: Iterable[Watch], group: Collection[Watch]) -> None:
         """Let those whom a page has answered wait on, and wake those for whom it has news."""

@@ -9,13 +9,14 @@ ever considered.
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from attrs import define, field, frozen
 
 from neuralbox_async._core.api import MOST_ON_A_PAGE
 from neuralbox_async._core.idle import Law, due_together, worth_sharing
-from neuralbox_async._core.models import HistoryPage, Id
+from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._watches import Jobs, Line, Watch
 
@@ -26,6 +27,8 @@ LONGEST_REST: Final = 900.0
 _ADDED: Final = 0.1
 # How many generations of others a page leaves room for behind our oldest.
 _MARGIN: Final = 3
+# How many entries of generations that nobody waits for are kept: they are not read again with each page that shows them.
+_MOST_KEPT: Final = 2_000
 
 
 @frozen
@@ -73,10 +76,12 @@ class Pages:
     Attributes:
         jobs: What is known of pending generations.
         pacing: Says when they may end.
+        entries: The entries that pages have shown, the latest last.
     """
 
     jobs: Jobs
     pacing: Pacing
+    entries: dict[Id, Generation] = field(factory=dict[Id, Generation], init=False)
     _line: Line = field(factory=Line, init=False)
     _first: Watch | None = field(default=None, init=False)
     _due: _Due | None = field(default=None, init=False)
@@ -180,6 +185,7 @@ class Pages:
 
         One that is missing is expected once more, if it should be on another page; then it is looked at by itself.
         """
+        self._keep(read.items)
         positions = {each.id: place for place, each in enumerate(read.items, page.begins)}
         shown = [each for each in group if each.generation_id in positions]
         if not shown and not others:
@@ -191,6 +197,13 @@ class Pages:
         for each in group:
             each.missed = 0 if each.generation_id in positions else each.missed + 1
             each.unlisted = each.missed > 1 or (each.missed > 0 and page.shows(self._position(each)))
+
+    def _keep(self, entries: Iterable[Generation]) -> None:
+        for each in entries:
+            self.entries.pop(each.id, None)
+            self.entries[each.id] = each
+        for oldest in list(islice(self.entries, max(0, len(self.entries) - len(self._line) - _MOST_KEPT))):
+            del self.entries[oldest]
 
     def rest(self, *, now: float) -> None:
         """Leave the history alone for a while, the longer the more often it did not help."""

@@ -163,6 +163,9 @@ class Line:
     _numbers: int = field(default=0, init=False)
     _left: int = field(default=0, init=False)
 
+    def __len__(self) -> int:
+        return len(self._heap) - self._left
+
     def __contains__(self, watch: Watch) -> bool:
         return watch._turn is not None  # noqa: SLF001 - a place belongs to both
 
