@@ -130,7 +130,7 @@ class Looks:
             watch.looking = False
             watch.wake()
         if latest is not None:
-            self._take(watch, latest)
+            self._take(watch, latest, clock.now())
 
     async def look_together(self, watch: Watch, soonest: Sequence[Watch], *, deadline: float) -> None:
         """Let one page of the history answer a group; where it does not, they look by themselves."""
@@ -156,18 +156,22 @@ class Looks:
     def _go_on(self, watches: Iterable[Watch], group: Collection[Watch]) -> None:
         """Let those whom a page has answered wait on, and wake those for whom it has news."""
         dues: dict[Watch, float] = {}
+        gaps: dict[object, float] = {}
         now, price = clock.now(), self.price()
         for each in watches:
             in_line = each.waiters and (each in group or self.pages.has(each))
             waits_on = in_line and not (each.is_final() or each.unlisted or each.listed)
             if waits_on and each.job is not None:
-                dues[each] = now + self._paced(each, each.job, price=price, now=now)
+                alike = self.pages.alike(each)
+                if alike not in gaps:
+                    gaps[alike] = self._paced(each, each.job, price=price, now=now)
+                dues[each] = now + gaps[alike]
             if each.followers or not waits_on:
                 each.wake()
         self.pages.end(dues, now=now)
 
     def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:
-        heard = []
+        heard, now = [], clock.now()
         for entry in page.items:
             watch = self.watches.get(entry.id)
             if watch is None or watch.is_final():
@@ -179,7 +183,7 @@ class Looks:
                 watch.listed = entry
             else:
                 self.http.tell_of_look(entry)
-                self._take(watch, entry)
+                self._take(watch, entry, now)
             heard.append(watch)
         return heard
 
@@ -194,13 +198,13 @@ class Looks:
         has_result = entry.url is not None or entry.text is not None
         return self.price() >= DEAR and has_result and entry.tokens_spent is not None
 
-    def _take(self, watch: Watch, latest: Generation) -> None:
+    def _take(self, watch: Watch, latest: Generation, now: float) -> None:
         job = watch.job or self.jobs.of(latest)
-        age = clock.now() - job.accepted_at
+        age = now - job.accepted_at
         if latest.done:
             self.jobs.forget(latest)
         if latest.done and watch.job is not None:
-            self._learn(watch, job, latest, age)
+            self._learn(watch, job, latest, now)
         hint = hinted_seconds(latest, age=age)
         if latest.partial and hint is None:
             watch.pass_time(age)  # nothing was said of the end, so what was said before still holds
@@ -208,8 +212,8 @@ class Looks:
             watch.take_hint(hint, age=age)
         watch.job, watch.latest, watch.looks, watch.listed = job, latest, watch.looks + 1, None
 
-    def _learn(self, watch: Watch, job: Job, final: Generation, age: float) -> None:
-        taken_ms, now = _taken_ms(final), clock.now()
+    def _learn(self, watch: Watch, job: Job, final: Generation, now: float) -> None:
+        taken_ms, age = _taken_ms(final), now - job.accepted_at
         if final.failed and taken_ms is None:
             self.pacing.learn_failure(job.model, job.params, last=watch.last, age=age, now=now)
             return

@@ -27,7 +27,9 @@ LONGEST_REST: Final = 900.0
 _ADDED: Final = 0.1
 # How many generations of others a page leaves room for behind our oldest.
 _MARGIN: Final = 3
-# How many entries of generations that nobody waits for are kept: they are not read again with each page that shows them.
+# How long a moment is, as a share of the pacing's floor: jobs that began within it may end alike.
+_MOMENT: Final = 0.25
+# How many entries of generations that nobody waits for are kept, so that no page that shows them reads them again.
 _MOST_KEPT: Final = 2_000
 
 
@@ -240,7 +242,21 @@ class Pages:
                 first.wake()
 
     def _laws(self, watches: Sequence[Watch], now: float) -> list[Law]:
-        return [self._law(each, now) for each in watches]
+        laws: dict[object, Law] = {}
+        for watch in watches:
+            alike = self.alike(watch)
+            law = laws.get(alike)
+            if law is None:
+                laws[alike] = self._law(watch, now)
+            else:
+                law.jobs += 1
+        return list(laws.values())
+
+    def alike(self, watch: Watch) -> object:
+        """Return what is equal for watches of jobs of one kind that began, and were looked at, at the same moment."""
+        job, moment = watch.job, _MOMENT * self.pacing.floor
+        assert job is not None  # noqa: S101 - nobody else stands in the line
+        return self.pacing.kind(job.model, job.params), watch.hint, job.accepted_at // moment, watch.last // moment
 
     def _law(self, watch: Watch, now: float) -> Law:
         job = watch.job

@@ -1,8 +1,12 @@
 """Which page of the history shows whom, as tables; how pages are used is told in `test_looks.py`."""
 
+from typing import Any
+
 import pytest
 
-from neuralbox_async._pages import Page, page_down_to
+from neuralbox_async import Pacing
+from neuralbox_async._pages import Page, Pages, page_down_to
+from neuralbox_async._watches import Job, Jobs, Watch
 
 
 @pytest.mark.parametrize("position", [*range(0, 100, 7), *range(95, 105), *range(195, 205), 444, 999])
@@ -33,3 +37,39 @@ def test_a_page_ends_soon_behind_the_oldest(position: int, page: Page) -> None:
 def test_a_page_begins_where_the_one_before_it_ends() -> None:
     """Places count from 0 for the newest."""
     assert [Page(3, 40).shows(place) for place in (79, 80, 119, 120)] == [False, True, True, False]
+
+
+def watch_of(
+    *,
+    model: str = "kling-v2.1",
+    params: dict[str, Any] | None = None,
+    accepted_at: float = 100.0,
+    last: float = 20.0,
+    hint: float | None = 9.0,
+) -> Watch:
+    """Return a watch of a job."""
+    return Watch(7, job=Job(model=model, params=params, accepted_at=accepted_at), last=last, hint=hint)
+
+
+@pytest.mark.parametrize("options", [{"accepted_at": 100.1}, {"last": 20.1}, {"params": {"seed": 3}}])
+def test_jobs_of_one_kind_and_one_moment_are_alike(options: dict[str, Any]) -> None:
+    """They are thought of once: those accepted and looked at within a quarter of the floor (half a second)."""
+    pages = Pages(Jobs(), Pacing())
+    assert pages.alike(watch_of(**options)) == pages.alike(watch_of())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accepted_at": 100.2},
+        {"last": 21.0},
+        {"hint": 10.0},
+        {"hint": None},
+        {"model": "luma-ray2"},
+        {"params": {"duration": 10}},
+    ],
+)
+def test_jobs_of_other_kinds_and_moments_are_not_alike(options: dict[str, Any]) -> None:
+    """What may end otherwise is thought of by itself."""
+    pages = Pages(Jobs(), Pacing())
+    assert pages.alike(watch_of(**options)) != pages.alike(watch_of())

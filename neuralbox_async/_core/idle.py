@@ -24,7 +24,7 @@ CLOSE_ENOUGH: Final = 0.005
 
 @define(kw_only=True, eq=False, repr=False)  # made by the hundred for each page; a frozen one takes twice the time
 class Law:
-    """When one job may end: sorted ages, as likely to end between any two neighbours, and where it stands.
+    """When a job may end: sorted ages, as likely to end between any two neighbours, and where it stands.
 
     Between the ages, since jobs that began together would all be looked at just after each of them otherwise.
 
@@ -35,6 +35,7 @@ class Law:
         last: Its age at the last look.
         overrun: Further possible ages.
         patience: How many seconds after its last look the next one is due at the latest, however dear looks are.
+        jobs: How many such jobs there are.
     """
 
     began: float
@@ -45,6 +46,7 @@ class Law:
     scale: float = 1.0
     overrun: Sequence[float] = ()
     patience: float = math.inf
+    jobs: int = 1
     _value: float = field(init=False)
     _behind: float = field(init=False)
     _area: float = field(init=False)
@@ -95,15 +97,16 @@ def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
 
 def worth_sharing(laws: Sequence[Law], price: float, now: float) -> bool:
     """Say whether one look at all these jobs is better than a look at the one that is due soonest."""
-    if price >= DEAR:
-        return len(laws) > 1
+    if sum(law.jobs for law in laws) < 2:
+        return False
     parts = [law.idle(now)[0] for law in laws]
-    return len(parts) > 1 and max(parts) <= MOST_OF_ONE * sum(parts)
+    together = sum(law.jobs * part for law, part in zip(laws, parts, strict=True))
+    return price >= DEAR or max(parts) <= MOST_OF_ONE * together
 
 
 def _together(laws: Sequence[Law], now: float) -> tuple[float, float]:
     idle = slope = 0.0
     for law in laws:
         one, ended = law.idle(now)
-        idle, slope = idle + one, slope + ended
+        idle, slope = idle + law.jobs * one, slope + law.jobs * ended
     return idle, slope

@@ -333,6 +333,11 @@ class Pacing:
             patience=self.cap,
         )
 
+    @staticmethod
+    def kind(model: str, params: Mapping[str, Any] | None) -> tuple[str, str]:
+        """Return what jobs must have in common to take equally long: the model, and the length of what it makes."""
+        return model, str((params or {}).get("duration", ""))
+
     def _hinted_ends(self, known: _Model, last: float, hint: float | None, now: float) -> list[float] | None:
         """Return the ends that a hint makes possible; None if the durations known say more."""
         if hint is None:
@@ -422,7 +427,7 @@ class Pacing:
                 learned.take(value)
 
     def _of(self, model: str, params: Mapping[str, Any] | None) -> _Model:
-        key = (model, str((params or {}).get("duration", "")))
+        key = self.kind(model, params)
         known = self._models.get(key)
         if known is None:
             span = self.ranges.get(model) or DOCUMENTED_RANGES.get(model, UNKNOWN_RANGE)

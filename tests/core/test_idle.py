@@ -87,6 +87,17 @@ def test_more_jobs_are_due_sooner() -> None:
     assert len(set(dues)) == 4
 
 
+@pytest.mark.parametrize("price", [0.35, 5.0, 1e6])
+def test_a_law_may_stand_for_several_jobs(price: float) -> None:
+    """One law of three jobs, and one of another, say the same as four laws."""
+    other, three = law_of(ENDS, last=30.0, began=4.0), evolve(law_of(ENDS, last=45.0), jobs=3)
+    few, many = [three, other], [law_of(ENDS, last=45.0)] * 3 + [other]
+    due = due_together(many, price, latest=80.0)
+    assert due_together(few, price, latest=80.0) == pytest.approx(due)
+    assert worth_sharing(few, price, due) is worth_sharing(many, price, due)
+    assert worth_sharing([three], price, 60.0)
+
+
 @pytest.mark.parametrize(
     ("lasts", "jobs"),
     [([0.0], "one"), ([0.0, 0.0], "several"), ([0.0, 54.0], "one"), ([0.0, 0.0, 54.0], "several")],
