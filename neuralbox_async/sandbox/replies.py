@@ -118,9 +118,10 @@ def _thumbnail_link(job: Job, view: View) -> str | None:
 
 
 def _entry_a(job: Job, prompt: str, category: str, view: View) -> Reply:
-    completed, mark = job.status(view.now) == "completed", view.mark(job)
+    head, mark = _head_a(job, view), view.mark(job)
+    completed = head["status"] == "completed"
     return {
-        **_head_a(job, view),
+        **head,
         "model_name": job.model.slug,
         "category": category,
         "prompt": prompt,

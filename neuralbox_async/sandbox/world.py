@@ -28,6 +28,8 @@ KEY = "nb_sandbox_this_key_opens_nothing_but_a_sandbox_"
 FORBIDDEN = "forbidden"
 """A prompt with this word in it, in any case, fails."""
 
+_UNMARKED = Mark()
+
 CONTENT_POLICY = "Provider error: content policy violation"
 
 
@@ -192,5 +194,5 @@ class World:
             origin=ask.origin,
             balance=self.account.tokens,
             calendar=self.calendar,
-            mark=lambda job: self.desk.marks.get(str(job.id)) or Mark(),
+            mark=lambda job: self.desk.marks.get(str(job.id), _UNMARKED),
         )
