@@ -47,7 +47,7 @@ class Page:
 
     def shows(self, position: int) -> bool:
         """Say whether it shows the entry at this place."""
-        return self.begins <= position < self.begins + self.limit
+        return 0 <= position - self.begins < self.limit
 
 
 def page_down_to(position: int) -> Page:
@@ -129,7 +129,7 @@ class Pages:
 
         They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
         """
-        places = {each: self._position(each) for each in group if each in self._line}
+        places = self._positions(each for each in group if each in self._line)
         page = page_down_to(max(places.values(), default=self._position(watch)))
         shown = dict.fromkeys(each for each, place in places.items() if page.shows(place))
         self._due = None
@@ -153,7 +153,7 @@ class Pages:
 
     def _groups(self) -> list[list[Watch]]:
         """Return those who are due soonest by the pages that show them, the oldest first."""
-        places = {watch: self._position(watch) for watch in self._line.soonest(MOST_ON_A_PAGE)}
+        places = self._positions(self._line.soonest(MOST_ON_A_PAGE))
         groups: list[list[Watch]] = []
         begins = math.inf
         for watch in sorted(places, key=places.__getitem__, reverse=True):
@@ -167,14 +167,11 @@ class Pages:
         best = _Due(math.inf, price)
         for group in self._groups():
             laws, latest = self._laws(group, now), min(latest, best.at)
-            floor = min(self._looked_at(each) for each in group) + self.pacing.floor
+            floor = min(law.began + law.last for law in laws) + self.pacing.floor
             at = max(now, due_together(laws, price, latest=latest), floor)
             if at < best.at and worth_sharing(laws, price, at):
                 best = _Due(at, price, group)
         return best
-
-    def _looked_at(self, watch: Watch) -> float:
-        return watch.last + (0.0 if watch.job is None else watch.job.accepted_at)
 
     def leave(self, *watches: Watch) -> None:
         """Stop looking for these; whoever is due soonest then is woken."""
@@ -215,9 +212,12 @@ class Pages:
         watch = shown[len(shown) // 2]
         self._shift += positions[watch.generation_id] - self._position(watch)
 
+    def _positions(self, watches: Iterable[Watch]) -> dict[Watch, int]:
+        newest = self.jobs.accepted + self._shift
+        return {each: max(0, newest - job.place) for each in watches if (job := each.job) is not None}
+
     def _position(self, watch: Watch) -> int:
-        newer = 0 if watch.job is None else self.jobs.newer_than(watch.job)
-        return max(0, newer + self._shift)
+        return self._positions([watch])[watch]
 
     def _resting(self, now: float) -> bool:
         if now < self._noted_at:  # a clock that shows less belongs to another event loop

@@ -77,10 +77,6 @@ class Jobs:
         age = 0.0 if generation.created_at is None else max(0.0, clock.wall() - generation.created_at.timestamp())
         return Job(model=generation.model or "", params=generation.metadata, accepted_at=clock.now() - age)
 
-    def newer_than(self, job: Job) -> int:
-        """Return how many generations were accepted after this one, as far as this client knows."""
-        return self.accepted - job.place
-
 
 @define(weakref_slot=True, eq=False, repr=False)
 class Watch:
