@@ -62,6 +62,14 @@ def raw(response: httpx.Response) -> AsyncIterator[bytes]:
     return aiter(response.stream)
 
 
+def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Return an answer's body piece by piece, inflated if it came in a coding that we ask for."""
+    if response.is_stream_consumed:  # by a hook of the caller's client
+        return once(response.content)
+    packed = response.headers.get("content-encoding", "") in INFLATABLE
+    return Unpacked(raw(response)) if packed else raw(response)
+
+
 async def once(data: bytes) -> AsyncGenerator[bytes, None]:
     """Give a body that is in memory already as the only piece."""
     yield data
@@ -70,8 +78,8 @@ async def once(data: bytes) -> AsyncGenerator[bytes, None]:
 class Unpacked:
     """Inflates pieces, each into pieces of at most 64 kB."""
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, packed: AsyncIterator[bytes]) -> None:
+        self.packed = packed
         self._unpack = inflater()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -80,7 +88,7 @@ class Unpacked:
     async def __anext__(self) -> bytes:
         while True:
             packed: bytes | None = self._unpack.unconsumed_tail
-            packed = packed or await anext(self._pieces, None)
+            packed = packed or await anext(self.packed, None)
             if self._unpack.eof and packed is None:
                 raise StopAsyncIteration
             if self._unpack.eof:
@@ -102,6 +110,7 @@ async def leave(response: httpx.Response, pieces: AsyncIterator[bytes]) -> None:
     Once the connection is closed, the innermost raises through all of them when asked for more.
     """
     await response.aclose()
+    pieces = pieces.packed if isinstance(pieces, Unpacked) else pieces
     with suppress(Exception):
         for _ in range(_MOST_PIECES_LEFT):
             await anext(pieces)

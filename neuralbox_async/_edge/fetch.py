@@ -192,14 +192,10 @@ class Fetching:
                 validator=facts.validator or self.validator,
                 digest=facts.digest or self.digest,
             )
-        self._pieces = bodies.raw(response)
-        self._unread = response, self._pieces
         coding = response.headers.get("content-encoding", "identity")
-        if response.is_stream_consumed:
-            self._pieces = bodies.once(response.content)
-        elif coding in bodies.INFLATABLE:
-            self._pieces = bodies.Unpacked(self._pieces)
-        elif coding != "identity":
+        self._pieces = bodies.pieces(response)
+        self._unread = response, self._pieces
+        if coding not in bodies.INFLATABLE | {"identity"} and not response.is_stream_consumed:
             raise ResponseError(f"download {self._id}: the file came packed as {coding[:50]!r}.")
         if coding != "identity":  # what the headers say is then about the packed bytes
             facts = evolve(facts, total=None, validator=None, digest=None)

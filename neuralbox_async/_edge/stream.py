@@ -4,7 +4,6 @@ Until that event the rules of a POST that pays hold, as `Http` has them. An open
 connections until it is closed; leaving it early drops the connection.
 """
 
-import contextlib
 import json
 import math
 from collections import deque
@@ -22,16 +21,13 @@ from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, 
 from neuralbox_async._core.events import Requested
 from neuralbox_async._core.models import PENDING, Generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, Parser, Started, StreamEvent, Unreadable
-from neuralbox_async._edge import clock
+from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.http import PAID_TIMEOUTS, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail, Witness, timed_out
+from neuralbox_async._edge.slots import CLOSE_SECONDS
 
 # How long the end of a stream may take after its last event, for its connection to be used again.
 LAST_WORDS_SECONDS: Final = 1.0
-CLOSE_SECONDS: Final = 1.0
-# Bytes of an answer that is no stream: a whole reply, or an error.
-MOST_OF_A_REPLY: Final = 8_388_608
-MOST_OF_AN_ERROR: Final = 65_536
 _BROKEN: Final = (httpx.HTTPError, httpx.StreamError, OSError, anyio.BrokenResourceError)
 
 
@@ -112,7 +108,7 @@ class _Opening:
         try:
             request = self._http.request(call, body, PAID_TIMEOUTS)
             response = await client.send(request, auth=None, follow_redirects=False, stream=True)
-            self._response, self._parts = response, response.aiter_bytes()
+            self._response, self._parts = response, bodies.pieces(response)
             came: Answer | NeuralBoxError = await self._first(call, response)
         except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
             came = self._http.answer(call, error.response.status_code, error.response.headers, b"")
@@ -125,7 +121,7 @@ class _Opening:
     async def _first(self, call: Call[Any], response: httpx.Response) -> Answer | NeuralBoxError:
         status, headers = response.status_code, response.headers
         if not response.is_success or "json" in headers.get("content-type", ""):
-            most = MOST_OF_A_REPLY if response.is_success else MOST_OF_AN_ERROR
+            most = bodies.MOST_JSON_BYTES if response.is_success else bodies.MOST_ERROR_BYTES
             return self._http.answer(call, status, headers, await self._whole(most))
         early: list[StreamEvent] = []  # pieces of text that came before the id they belong to
         while (event := await self.event()) is not None:
@@ -169,13 +165,7 @@ class _Opening:
 
     async def aclose(self) -> None:
         """Close the answer; what was not read of it drops the connection."""
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            # Resumed and cancelled, every generator between here and the socket ends; one left half-way would not.
-            with anyio.CancelScope(shield=True) as scope, contextlib.suppress(*_BROKEN):
-                scope.cancel()
-                async for _ in parts:
-                    continue
-        if self._response is not None:
+        response, parts, self._parts = self._response, self._parts, None
+        if response is not None:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._response.aclose()
+                await (response.aclose() if parts is None else bodies.leave(response, parts))

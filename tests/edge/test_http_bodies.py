@@ -100,6 +100,30 @@ async def test_a_packed_bomb_takes_little_memory(status: int) -> None:
     assert peak < 40_000_000
 
 
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_packed_bomb_takes_little_memory_as_a_stream_too(status: int) -> None:
+    """What is to be read piece by piece is inflated piece by piece, and an event has an end."""
+    tracemalloc.start()
+    with pytest.raises((OutcomeUnknownError, BadRequestError)):
+        async with Sends(BOMB, "gzip", status).client().stream("gpt-5", "Hello"):
+            pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", None])
+async def test_a_packed_stream_is_read(coding: str | None) -> None:
+    """Its events come out as if it had not been packed."""
+    events = [{"type": "generation_start", "id": 7}, {"type": "content_delta", "delta": "Once"}]
+    events += [{"type": "generation_end", "id": 7, "tokens_spent": 1}]
+    body = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in events)
+    packed = {"deflate": zlib.compress(body), None: body}.get(coding, gzip.compress(body))
+    async with Sends(packed, coding).client().stream("gpt-5", "Hello") as stream:
+        assert [piece async for piece in stream] == ["Once"]
+    assert stream.generation.tokens_spent == 1
+
+
 async def test_what_follows_a_packed_body_counts_too() -> None:
     """Bytes behind the end of the packed data are not collected without limit."""
     sends = Sends(gzip.compress(b"{}") + bytes(40_000_000), "gzip")
