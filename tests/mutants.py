@@ -214,6 +214,16 @@ MUTANTS = (
         {"return self.price() >= DEAR and has_result and entry.tokens_spent is not None": "return True"},
         (LOOKS, "one_page_answers_many and asyncio"),
     ),
+    Mutant(
+        "each page is read as if none had been read before",
+        {"        self._keep(read.items)\n": ""},
+        ("tests/edge/test_load.py", "wait_together"),
+    ),
+    Mutant(
+        "jobs are alike whenever they were looked at",
+        {", watch.last // moment": ""},
+        ("tests/test_pages.py",),
+    ),
 )
 
 
