@@ -432,6 +432,32 @@ async def test_a_stream_cancelled_at_the_door_has_a_grace_to_learn_its_id(second
     assert not own.is_closed
 
 
+class Breaks(Wire):
+    """Sends the start and a piece, and then raises what a caller's transport may raise."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer."""
+        answer = await super().handle_async_request(request)
+        return answer if request.method == "GET" else httpx.Response(200, stream=self.Body(answer.content))
+
+    class Body(httpx.AsyncByteStream):
+        """The events, and then an error that httpx does not know."""
+
+        def __init__(self, events: bytes) -> None:
+            self.events = events
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield self.events
+            raise RuntimeError("the tunnel collapsed")
+
+
+async def test_a_transport_s_own_error_is_a_cut_too() -> None:
+    """Whatever a caller's transport raises, what was paid for is finished by a look."""
+    async with Breaks(START, delta("Once upon"), look=LOOK).client().stream("gpt-5", "Hello") as stream:
+        assert [piece async for piece in stream] == ["Once upon", " a time"]
+    assert stream.generation.tokens_spent == 3
+
+
 # --- on a real port ---------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,6 @@ from neuralbox_async._edge.slots import CLOSE_SECONDS
 
 # How long the end of a stream may take after its last event, for its connection to be used again.
 LAST_WORDS_SECONDS: Final = 1.0
-_BROKEN: Final = (httpx.HTTPError, httpx.StreamError, OSError, anyio.BrokenResourceError)
 
 
 @define(eq=False, repr=False)
@@ -156,9 +155,10 @@ class _Opening:
                 return None
             try:
                 part = await anext(self._parts, None)
-                self._ready.extend(self._parser.end() if part is None else self._parser.feed(part))
-            except _BROKEN as error:
+            except Exception as error:  # noqa: BLE001 - a transport may raise anything, and all of it is a cut
                 part, self._broken = None, error
+            else:
+                self._ready.extend(self._parser.end() if part is None else self._parser.feed(part))
             if part is None:
                 self._parts = None
         return self._ready.popleft()
