@@ -130,6 +130,16 @@ async def test_an_option_that_there_is_not_is_python_s_error(call: Callable[...,
         await call(Wire().client(), max_tokens=5)
 
 
+async def test_where_a_misplaced_option_belongs() -> None:
+    """An option of the model is not led to the top of the body, where no service reads it and it is paid without."""
+    nb = Wire().client()
+    for call in (nb.generate, nb.submit):
+        with pytest.raises(TypeError, match=r"go into params=.*further fields of the body into extra_body="):
+            await call("kling-v2.1", "Hi", duration=10)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="fields of the form go into extra_body="):
+        await nb.transcribe(b"ID3", temperature=0)  # type: ignore[call-arg]
+
+
 @each_call
 async def test_nothing_besides_is_no_difference(call: Callable[..., Any]) -> None:
     """None is as good as nothing."""

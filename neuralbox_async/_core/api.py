@@ -79,7 +79,7 @@ def transcribe(
 
     _text("model", request.model)
     extra = extra or {}
-    check_extra(extra)
+    check_extra(extra, "further fields of the form go into extra_body={…}")
     named = extra_body(extra, {"model": request.model, **(request.params or {})})
     fields = {name: _field(value) for name, value in named.items()}
     framed = form(fields, file_field="audio", file_name=file_name, boundary=boundary)
@@ -109,7 +109,7 @@ def _paid(
     if request.params:
         body = {**body, "params": request.params}
     if extra:
-        check_extra(extra)
+        check_extra(extra, "options of the model go into params={…}, further fields of the body into extra_body={…}")
         path, headers, body = extra_query(extra, path), extra_headers(extra, headers), extra_body(extra, body)
     return Call(
         operation=operation,

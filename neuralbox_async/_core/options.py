@@ -45,11 +45,11 @@ class Extra(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
-def check_extra(extra: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that there is not, UsageError for one that is no mapping."""
+def check_extra(extra: Mapping[str, Any], advice: str) -> None:
+    """Raise TypeError and `advice` for an option that there is not, UsageError for one that is no mapping."""
     for name, value in extra.items():
         if name not in Extra.__annotations__:
-            raise TypeError(f"there is no option {name!r}; further fields of the body go into extra_body={{…}}")
+            raise TypeError(f"there is no option {name!r}; {advice}")
         if value is not None and not (isinstance(value, Mapping) and all(isinstance(each, str) for each in value)):
             raise UsageError(f"{name} must be a mapping of texts, not {value!r}.")
 
