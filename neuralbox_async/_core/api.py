@@ -346,7 +346,7 @@ _STATUS_ADVICE: Final[Mapping[int, str]] = {
     401: "Check NEURALBOX_API_KEY or api_key=….",
     402: "Top up the balance; nothing was charged for this call.",
     403: "API access needs the VIP or Elite plan, and some models a higher one.",
-    404: "Check the id or the model's slug.",
+    404: "Check the id or the model's slug, and that base_url points to the API (…/api/v2).",
     413: "Send a shorter prompt.",
     414: "Send a shorter prompt.",
     422: "Correct the params; the body names the field.",

@@ -71,6 +71,11 @@ def test_the_service_s_own_words_are_kept() -> None:
     assert str(error).startswith("get 7: HTTP 404: ")
 
 
+def test_a_404_may_be_about_the_address() -> None:
+    """A base_url without its path answers 404 to everything, also to what has neither id nor slug."""
+    assert "that base_url points to the API" in str(refusal(404))
+
+
 def test_the_documented_429_says_when_to_come_back() -> None:
     """The flat extras of a 429 are read: how long to wait, and which limit it was."""
     error = refusal(429, (SAMPLES / "error_429.json").read_bytes())
