@@ -86,7 +86,7 @@ class Rate:
 
     per_hour: int | None = field(default=None, validator=_checked_plan, kw_only=True)
     per_day: int | None = field(default=None, validator=_checked_plan, kw_only=True)
-    last: RateLimit = field(factory=RateLimit)
+    last: RateLimit = field(factory=RateLimit, init=False)
     pending: int = field(default=0, init=False)
     lined_up: int = field(default=0, init=False)
     _hour: Window = field(init=False)

@@ -323,6 +323,12 @@ def test_a_plan_must_make_sense(plan: dict[str, Any]) -> None:
         Rate(**plan)
 
 
+def test_a_plan_is_named() -> None:
+    """A bare number could be an hour's or a day's: it is refused, not taken for something else."""
+    with pytest.raises(TypeError):
+        Rate(100)  # type: ignore[call-arg]
+
+
 # --- dearer looks ---------------------------------------------------------------------------------------------------
 
 
