@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from neuralbox_async import Generation, GenerationRequest, LedgerRow, LedgerSumm
 from neuralbox_async.extras.cli.owner import Owner, is_locked, owner_of
 from neuralbox_async.extras.cli.page import draw_status, duration
 from neuralbox_async.extras.cli.status import Status, Unsaved, find_unsaved, time_left
-from neuralbox_async.sandbox import Sandbox, faults
+from neuralbox_async.sandbox import Sandbox, VirtualTimeLoop, faults
 
 TEXT = {"model": "gpt-5", "prompt": "Hello", "key": "hello"}
 CLIPS = [{"model": "kling-v2.1", "prompt": f"clip {number}", "key": f"clip-{number}"} for number in range(3)]
@@ -76,6 +77,25 @@ def test_a_run_that_is_done(cli: Any, tmp_path: Path) -> None:
     assert ended.code == 0
     assert "Nothing is left to do." in ended.out
     assert "Go on" not in ended.out
+
+
+def test_a_program_s_ledger_goes_on_with_its_program(cli: Any, tmp_path: Path) -> None:
+    """A command that would be refused is not named: only the program knows what it asks for."""
+    ledger = tmp_path / "run.db"
+
+    async def program() -> None:
+        async with Sandbox().client() as nb:
+            requests = [GenerationRequest("gpt-5", "forbidden", key=key) for key in ("a", "b")]
+            async with nb.generate_many(requests, ledger=ledger) as outcomes:
+                assert [each.error is None async for each in outcomes] == [False, False]
+
+    anyio.run(program, backend_options={"loop_factory": VirtualTimeLoop})
+    assert cli.run("status", ledger, "--json").records[0]["resume"] is None
+    assert "Go on with: the program that began it\n" in cli.run("status", ledger).out
+    settled, planned = cli.run("resolve", ledger, "a", "--resubmit"), cli.run("retry-failed", ledger)
+    assert settled.out == "a is sent again. Go on with: the program that began it\n"
+    assert planned.out == "1 failed planned anew. Go on with: the program that began it\n"
+    assert cli.run("resume", ledger).code == 2
 
 
 def test_doubt_is_named(cli: Any, doubtful: Path) -> None:
@@ -154,6 +174,7 @@ def test_page(width: int) -> None:
         seconds_left=None,
         doubtful=tuple(LedgerRow(number=n, key=f"k{n}", index=n, state="sending", request=request) for n in range(12)),
         unsaved=Unsaved(count=3, first_expires_at=expires),
+        resume="neuralbox resume a/long/way/to/the/results/run.db",
     )
     draw_status(Console(file=file, width=width), status)
     text = file.getvalue()

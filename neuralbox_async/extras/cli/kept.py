@@ -49,6 +49,16 @@ class Kept:
         """Return a command line about this ledger."""
         return shlex.join(["neuralbox", name, self.path])
 
+    def resume(self) -> str | None:
+        """Return the command that goes on; None if a program began the run: it alone knows what it asks for."""
+        with Ledger(self.path) as ledger:
+            return self.command("resume") if "file" in ledger.settings else None
+
+
+def go_on_with(resume: str | None) -> str:
+    """Say in words how a run goes on."""
+    return f"Go on with: {resume or 'the program that began it'}"
+
 
 def in_doubt(summary: LedgerSummary) -> int:
     """Return how many items may have been paid for, and nobody who runs would know."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralbox_async import LedgerRow
-from neuralbox_async.extras.cli.kept import Kept
+from neuralbox_async.extras.cli.kept import Kept, go_on_with
 from neuralbox_async.extras.cli.screen import printable
 from neuralbox_async.extras.cli.status import Status
 
@@ -86,7 +86,7 @@ def _lines(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
     if len(status.doubtful) > MOST_SHOWN:
         yield f"and {len(status.doubtful) - MOST_SHOWN:,} more: {Kept(status.path).command('resolve')}", "red"
     if status.owner.is_there is not True and status.seconds_left != 0:
-        yield f"Go on with: {Kept(status.path).command('resume')}", ""
+        yield go_on_with(status.resume), ""
 
 
 def _doubt(row: LedgerRow, now: datetime) -> str:

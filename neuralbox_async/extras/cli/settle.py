@@ -7,7 +7,7 @@ from rich.console import Console
 
 from neuralbox_async import Ledger, LedgerRow, UsageError
 from neuralbox_async.extras.cli.exits import DONE
-from neuralbox_async.extras.cli.kept import Kept
+from neuralbox_async.extras.cli.kept import Kept, go_on_with
 from neuralbox_async.extras.cli.page import draw_doubts
 from neuralbox_async.extras.cli.report import as_json
 from neuralbox_async.extras.cli.status import as_doubt
@@ -19,7 +19,7 @@ def retry_failed(path: str) -> int:
     """Plan what failed anew, say how much that is, and return the exit code."""
     with Ledger(path) as ledger:
         count = ledger.retry_failed()
-    again = f"planned anew. Go on with: {Kept(path).command('resume')}" if count else "to plan anew."
+    again = f"planned anew. {go_on_with(Kept(path).resume())}" if count else "to plan anew."
     Console().print(f"{count:,} failed {again}", soft_wrap=True, markup=False, highlight=False)
     return DONE
 
@@ -40,8 +40,8 @@ def settle(path: str, key: str, decide: Decision) -> int:
     with Ledger(path) as ledger:
         row = decide(ledger, key)
     becomes = {"planned": "is sent again", "accepted": "is that generation"}.get(row.state, "is given up")
-    command = Kept(path).command("resume")
-    Console().print(f"{key} {becomes}. Go on with: {command}", soft_wrap=True, markup=False, highlight=False)
+    said = f"{key} {becomes}. {go_on_with(Kept(path).resume())}"
+    Console().print(said, soft_wrap=True, markup=False, highlight=False)
     return DONE
 
 

@@ -39,6 +39,7 @@ class Status:
         seconds_left: How long it may take yet, at the average of the time since it began; None if unknown.
         doubtful: The items in doubt.
         unsaved: What is completed and not saved.
+        resume: The command that goes on; None if a program began the run.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Status:
     seconds_left: float | None
     doubtful: tuple[LedgerRow, ...]
     unsaved: Unsaved
+    resume: str | None
 
 
 def read_status(path: str) -> Status:
@@ -68,6 +70,7 @@ def read_status(path: str) -> Status:
         seconds_left=time_left(summary, unread, running=bool(owner.is_there), wants_files=wants_files),
         doubtful=doubtful,
         unsaved=unsaved,
+        resume=Kept(path).resume(),
     )
 
 
@@ -114,7 +117,7 @@ def as_record(status: Status) -> dict[str, Any]:
         "in_doubt": [as_doubt(row) for row in status.doubtful],
         "not_saved": status.unsaved.count,
         "first_expires_at": None if expires_at is None else expires_at.timestamp(),
-        "resume": Kept(status.path).command("resume"),
+        "resume": status.resume,
     }
 
 
