@@ -15,7 +15,9 @@ from neuralbox_async.sandbox import Sandbox, serve
 
 ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))))
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+TESTS = [block for block in BLOCKS if "import pytest" in block]
+EXAMPLES = [block for block in BLOCKS if block not in TESTS]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(EXAMPLES.index(example)))
@@ -34,9 +36,19 @@ def test_example(example: str, tmp_path: Path) -> None:
     assert ended.stdout
 
 
+@pytest.mark.parametrize("example", TESTS, ids=lambda example: str(TESTS.index(example)))
+def test_example_of_a_test(example: str, tmp_path: Path) -> None:
+    """A copy of a test into a file passes under pytest."""
+    (tmp_path / "test_yours.py").write_text(example, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "test_yours.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, "1 passed" in ended.stdout) == (0, True), ended.stdout
+
+
 def test_there_are_examples() -> None:
     """The pattern finds the examples; a README without any would pass everything."""
     assert len(EXAMPLES) >= 6
+    assert TESTS
 
 
 def test_the_page_on_security_names_tests_that_exist() -> None:
