@@ -98,6 +98,15 @@ def test_a_program_s_ledger_goes_on_with_its_program(cli: Any, tmp_path: Path) -
     assert cli.run("resume", ledger).code == 2
 
 
+@pytest.mark.usefixtures("service")
+def test_what_failed_can_be_tried_again(cli: Any, tmp_path: Path) -> None:
+    """The end of a run names the command, and so does its status, where one looks later."""
+    ledger = tmp_path / "out" / "run.db"
+    cli.run("bulk", write(tmp_path, TEXT | {"prompt": "forbidden"}), "--out", tmp_path / "out")
+    again = f"Try what failed again: neuralbox retry-failed {ledger}\n"
+    assert cli.run("status", ledger).out.endswith(f"Nothing is left to do.\n{again}")
+
+
 def test_doubt_is_named(cli: Any, doubtful: Path) -> None:
     """Every item in doubt is told with its key."""
     (record,) = cli.run("status", doubtful, "--json").records

@@ -87,6 +87,8 @@ def _lines(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
         yield f"and {len(status.doubtful) - MOST_SHOWN:,} more: {Kept(status.path).command('resolve')}", "red"
     if status.owner.is_there is not True and status.seconds_left != 0:
         yield go_on_with(status.resume), ""
+    if status.owner.is_there is not True and summary.counts["failed"]:
+        yield f"Try what failed again: {Kept(status.path).command('retry-failed')}", ""
 
 
 def _doubt(row: LedgerRow, now: datetime) -> str:
