@@ -26,7 +26,7 @@ def plain(value: object) -> dict[str, Any]:
     """Return a mapping of any kind as one that JSON can write: for `default=` of `json.dumps`. Raises TypeError."""
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"it holds a {type(value).__name__}")
+    raise TypeError(f"it holds something of type {type(value).__name__}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

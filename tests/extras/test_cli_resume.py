@@ -169,8 +169,9 @@ def test_budget(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     ledger = tmp_path / "out" / "run.db"
     stopped = cli.run("bulk", file, "--out", tmp_path / "out", "--max-concurrency", 1, "--budget", 5)
     assert stopped.code == 4
-    assert "stopped: gpt-5 may cost 2 tokens, and of the budget of 5 there are 1 left" in stopped.err
+    assert "stopped: gpt-5 may cost 2 tokens, and the budget of 5 has 1 left" in stopped.err
     assert "resume with a larger --budget. No line after 3 was read." in stopped.err
+    assert "2 done, 0 failed, 1 not sent, 4 tokens" in stopped.err
     assert (cli.run("resume", ledger).code, service.requests.posts) == (4, 2)
     assert (cli.run("resume", ledger, "--budget", 18).code, service.requests.posts) == (0, 9)
 

@@ -6,6 +6,7 @@ from attrs import define
 
 from neuralbox_async import (
     AuthenticationError,
+    BudgetExceededError,
     Generation,
     InsufficientTokensError,
     LedgerError,
@@ -53,6 +54,7 @@ class Tally:
 
     done: int = 0
     failed: int = 0
+    not_sent: int = 0
     bad_lines: int = 0
     in_doubt: int = 0
     interrupted: int = 0
@@ -67,6 +69,8 @@ class Tally:
             self.done += 1
         elif isinstance(error, OutcomeUnknownError):
             self.in_doubt += 1
+        elif isinstance(error, BudgetExceededError):
+            self.not_sent += 1
         else:
             self.failed += 1
 
@@ -85,7 +89,7 @@ class Tally:
     @property
     def settled(self) -> int:
         """Return how many items are no longer under way."""
-        return self.done + self.failed + self.in_doubt
+        return self.done + self.failed + self.in_doubt + self.not_sent
 
     def code(self, otherwise: int = DONE) -> int:
         """Return the exit code; `otherwise` is what it is when these counts have no say."""
@@ -99,6 +103,7 @@ class Tally:
 
     def __str__(self) -> str:
         parts = [f"{self.done:,} done", f"{self.failed:,} failed"]
+        parts += [f"{self.not_sent:,} not sent"] if self.not_sent else []
         parts += [f"{self.in_doubt:,} in doubt"] if self.in_doubt else []
         parts += [f"{self.interrupted:,} interrupted"] if self.interrupted else []
         parts += [f"{self.bad_lines:,} lines not usable"] if self.bad_lines else []

@@ -21,7 +21,17 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from neuralbox_async import Event, Generation, Paused, RateLimit, RateLimitError, Requested, Retrying, Surplus
+from neuralbox_async import (
+    BudgetExceededError,
+    Event,
+    Generation,
+    Paused,
+    RateLimit,
+    RateLimitError,
+    Requested,
+    Retrying,
+    Surplus,
+)
 from neuralbox_async.extras.cli.exits import Tally
 from neuralbox_async.extras.cli.finish import in_words, seconds_to_finish
 from neuralbox_async.extras.cli.wording import in_our_words
@@ -194,7 +204,7 @@ class Screen:
         """Count an item that is no longer under way."""
         self.tally.note(error, tokens)
         task = self._task(kind_of(model))
-        failed = int(task.fields["failed"]) + (error is not None)
+        failed = int(task.fields["failed"]) + (error is not None and not isinstance(error, BudgetExceededError))
         spent = int(task.fields["tokens"]) + (tokens or 0)
         self.bars.update(task.id, advance=1, failed=failed, tokens=spent)
 
