@@ -24,6 +24,7 @@ from neuralbox_async import (
     GenerationRequest,
     GenerationTimeoutError,
     InsufficientTokensError,
+    Ledger,
     NotFoundError,
     Outcome,
     OutcomeUnknownError,
@@ -297,6 +298,25 @@ async def test_endless_input_is_pulled_as_the_reader_takes(kind: str) -> None:
     assert sandbox.requests.posts <= 57
     if kind == "async":
         await requests.aclose()  # type: ignore[union-attr]
+
+
+async def test_an_input_may_go_on_with_the_same_params(tmp_path: Path) -> None:
+    """Each item is sent, and written down, with what they were when it was pulled."""
+    sandbox = rich()
+
+    def changing() -> Iterator[GenerationRequest]:
+        params: dict[str, Any] = {}
+        for seed in range(5):
+            params["seed"] = seed
+            yield GenerationRequest("gpt-5", "Hello", params)
+
+    async with sandbox.client() as nb:
+        outcomes = await run(nb, changing(), ledger=tmp_path / "run.db")
+    with Ledger(tmp_path / "run.db") as ledger:
+        written = {each.index: each.request.params for each in ledger.rows()}
+    assert written == {each.index: each.request.params for each in outcomes}
+    assert written == {seed: {"seed": seed} for seed in range(5)}
+    assert sorted(each.params["seed"] for each in sandbox.world.jobs.values()) == [0, 1, 2, 3, 4]
 
 
 async def test_memory_stays_flat() -> None:

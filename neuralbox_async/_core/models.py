@@ -23,6 +23,21 @@ def _nothing() -> Mapping[str, Any]:
     return {}
 
 
+def _kept(params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return a copy: callers change one mapping from request to request, while earlier ones still wait to be sent."""
+    try:
+        copied: Mapping[str, Any] | None = _copied(params)
+    except RecursionError:
+        return params  # whoever writes it as JSON refuses it
+    return copied
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(each) for name, each in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+
+
 @frozen(kw_only=True)
 class Head:
     """What came before the body of the answer that a value was read from.
@@ -112,14 +127,14 @@ class GenerationRequest:
     Attributes:
         model: The model's slug, any string the service knows.
         prompt: The message, or the description of the picture, clip or song.
-        params: Options of the model, such as `{"duration": 5}`; sent as they are.
+        params: Options of the model, such as `{"duration": 5}`; sent as they are now, whatever is changed later.
         key: Your name for this item, unique within a run; result files are named after it. Never sent.
         tag: Any value of yours, echoed in the outcome. Never sent.
     """
 
     model: str
     prompt: str
-    params: Mapping[str, Any] | None = field(default=None, hash=False)
+    params: Mapping[str, Any] | None = field(default=None, converter=_kept, hash=False)
     key: str | None = field(default=None, kw_only=True)
     tag: Any = field(default=None, kw_only=True, hash=False)
 

@@ -176,6 +176,16 @@ def test_what_was_learned_pickles() -> None:
     assert pickle.loads(pickle.dumps(Rate())) == Rate()  # noqa: S301 - our own pickle
 
 
+def test_a_request_keeps_the_params_it_was_made_with() -> None:
+    """Whoever goes on with the same mapping for the next request changes no earlier one, however deep."""
+    params: dict[str, Any] = {"seed": 1, "messages": [{"role": "user", "content": "Hi"}], "size": (1, 2)}
+    request, plain = GenerationRequest("gpt-5", "Hello", params), copy.deepcopy(params)
+    params["seed"] = 2
+    params["messages"][0]["content"] = "Bye"
+    params["messages"].append({})
+    assert request.params == plain
+
+
 @pytest.mark.parametrize("value", [REQUEST, GENERATION], ids=["request", "generation"])
 def test_requests_and_generations_can_stand_in_sets(value: Any) -> None:
     """Mappings inside do not make them unhashable."""
