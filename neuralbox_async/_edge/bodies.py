@@ -21,6 +21,11 @@ _PIECE: Final = 65_536
 _MOST_PIECES_LEFT: Final = 32
 
 
+def coding(response: httpx.Response) -> str:
+    """Return the coding that an answer's body came in, in lower case; "identity" if in none."""
+    return response.headers.get("content-encoding", "").strip().lower() or "identity"
+
+
 def inflater() -> "zlib._Decompress":
     """Return what inflates gzip and zlib alike, in pieces: `decompress(data, most)`."""
     return zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -36,8 +41,7 @@ async def read(response: httpx.Response) -> bytes:
         return response.content
     good = response.status_code < 300
     most = MOST_JSON_BYTES if good else MOST_ERROR_BYTES
-    coded = response.headers.get("content-encoding", "") in INFLATABLE
-    unpack = inflater() if coded else None
+    unpack = inflater() if coding(response) in INFLATABLE else None
     pieces = raw(response)
     body, came = bytearray(), 0
     async for part in pieces:
@@ -66,8 +70,7 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """Return an answer's body piece by piece, inflated if it came in a coding that we ask for."""
     if response.is_stream_consumed:  # by a hook of the caller's client
         return once(response.content)
-    packed = response.headers.get("content-encoding", "") in INFLATABLE
-    return Unpacked(raw(response)) if packed else raw(response)
+    return Unpacked(raw(response)) if coding(response) in INFLATABLE else raw(response)
 
 
 async def once(data: bytes) -> AsyncGenerator[bytes, None]:

@@ -192,7 +192,7 @@ class Fetching:
                 validator=facts.validator or self.validator,
                 digest=facts.digest or self.digest,
             )
-        coding = response.headers.get("content-encoding", "identity")
+        coding = bodies.coding(response)
         self._pieces = bodies.pieces(response)
         self._unread = response, self._pieces
         if coding not in bodies.INFLATABLE | {"identity"} and not response.is_stream_consumed:

@@ -112,7 +112,7 @@ class Http:
                 "Host": httpx.URL(self.base_url).netloc.decode("ascii"),
                 "Authorization": self.key.header(),
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
+                "Accept-Encoding": "gzip",  # some servers send deflate without its wrapper (RFC 9110, 8.4.1.2)
                 "User-Agent": "neuralbox-async",
             }
         )

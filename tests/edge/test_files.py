@@ -502,7 +502,12 @@ async def test_a_packed_file_is_unpacked_in_pieces(tmp_path: Path) -> None:
     with respx.mock:
         route = respx.get(f"{STORAGE}/7.webp")
         async with client() as nb:
-            for body, coding, total in ((packed, "gzip", PNG * 1_000), (packed[:-9], "gzip", None), (PNG, "br", None)):
+            for body, coding, total in (
+                (packed, "gzip", PNG * 1_000),
+                (packed, "GZip", PNG * 1_000),
+                (packed[:-9], "gzip", None),
+                (PNG, "br", None),
+            ):
                 route.mock(side_effect=lambda _, b=body, c=coding: packed_answer(b, c))
                 if total is not None:
                     assert await nb.read(done()) == total
