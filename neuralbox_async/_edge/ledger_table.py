@@ -262,6 +262,10 @@ def _stored_id(generation_id: Id) -> Id:
     return generation_id
 
 
+def _stored_count(tokens: int | None) -> int | None:
+    return None if tokens is None else max(-_LARGEST, min(tokens, _LARGEST))
+
+
 def _changing(row: Row) -> tuple[Any, ...]:
     spent = None if row.generation is None else row.generation.tokens_spent
     after_id = None if row.after_id is None else _stored_id(row.after_id)
@@ -273,7 +277,7 @@ def _changing(row: Row) -> tuple[Any, ...]:
         row.sent_at,
         after_id,
         row.submissions,
-        row.reserved,
-        None if spent is None else min(spent, _LARGEST),
+        _stored_count(row.reserved),
+        _stored_count(spent),
         row.changed_at,
     )

@@ -211,11 +211,12 @@ async def test_ids_of_any_kind_are_known(writer: LedgerWriter) -> None:
 
 
 @pytest.mark.anyio
-async def test_figures_beyond_sqlite_s_integers_are_kept(writer: LedgerWriter) -> None:
+@pytest.mark.parametrize("tokens", [2**100, -(2**100)])
+async def test_figures_beyond_sqlite_s_integers_are_kept(writer: LedgerWriter, tokens: int) -> None:
     """What a service may say by mistake must not harm the others in the commit."""
     row = await writer.add(REQUEST, index=0, repeat=0)
-    row = await writer.move(row, "sending", sent_at=5.0, after_id=2**70)
-    row = await writer.move(row, "completed", generation=generation(18, "completed", tokens_spent=2**100))
+    row = await writer.move(row, "sending", sent_at=5.0, after_id=2**70, reserved=2**100)
+    row = await writer.move(row, "completed", generation=generation(18, "completed", tokens_spent=tokens))
     assert await writer.rows() == [row]
 
 
