@@ -210,7 +210,7 @@ class AsyncNeuralBox:
 
         deadline = self._deadline(timeout)
         params = {name: value for name, value in {"language": language, "diarize": diarize or None}.items() if value}
-        audio_file = await measured(audio, filename)
+        audio_file = await measured(audio, filename, deadline=deadline)
         request = GenerationRequest(model, audio_file.name, params or None)
         call, exchange = transcribe(self._http, request, audio_file, extra)
         accepted = await self._steps.submit(request, call, deadline=deadline, exchange=exchange)

@@ -14,6 +14,7 @@ import pytest
 from neuralbox_async import (
     Abandoned,
     APIConnectionError,
+    APITimeoutError,
     AsyncNeuralBox,
     BadRequestError,
     Event,
@@ -171,6 +172,21 @@ async def test_a_stream_is_read_no_further_than_the_service_takes() -> None:
     with pytest.raises(UsageError, match="more than"):
         await Wire().client().transcribe(endless())
     assert read <= MOST_BYTES + 1_000_000
+
+
+async def test_a_stream_that_stalls_ends_with_the_timeout() -> None:
+    """The timeout is for the whole call, and nothing was sent."""
+    sandbox, began = Sandbox(), anyio.current_time()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"RIFF"
+        await anyio.sleep(1_000)
+
+    async with sandbox.client() as nb:
+        with pytest.raises(APITimeoutError, match=r"audio.*nothing was sent") as caught:
+            await nb.transcribe(stalled(), timeout=10)
+    assert anyio.current_time() - began == pytest.approx(10)
+    assert (caught.value.billed, sandbox.requests.total) == ("no", 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

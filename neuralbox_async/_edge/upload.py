@@ -9,12 +9,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import IO, Any, Final
 
+import anyio
 import anyio.lowlevel
 from attrs import frozen
 
 from neuralbox_async._core import api
 from neuralbox_async._core.api import Answer, Call
-from neuralbox_async._core.errors import NeuralBoxError, UsageError
+from neuralbox_async._core.errors import APITimeoutError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest
 from neuralbox_async._core.options import Extra
 from neuralbox_async._edge import clock
@@ -59,8 +60,21 @@ def transcribe(
     return call, exchange
 
 
-async def measured(audio: Audio, name: str | None) -> Upload:
-    """Measure audio before it is sent. Raises UsageError if it is none, is empty or too large, or cannot be read."""
+async def measured(audio: Audio, name: str | None, *, deadline: float) -> Upload:
+    """Measure audio before it is sent.
+
+    Raises UsageError if it is none, is empty or too large, or cannot be read; APITimeoutError if a stream has not ended
+    by the deadline (loop time).
+    """
+    with anyio.CancelScope(deadline=deadline):
+        return await _measured(audio, name)
+    raise APITimeoutError(
+        "transcribe: the audio had not come to its end within the timeout, so nothing was sent; pass a longer timeout, "
+        "or a file."
+    )
+
+
+async def _measured(audio: Audio, name: str | None) -> Upload:
     if isinstance(audio, str | os.PathLike):
         upload = await _file(Path(audio), name)
     elif isinstance(audio, bytes | bytearray | memoryview):
