@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from neuralbox_async._core import strict_json
+
 # A server that never ends its line must not fill the memory. The events documented have a hundred bytes.
 LONGEST_EVENT: Final = 1_048_576
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a return at the very end may yet be followed by its line feed
@@ -73,6 +75,7 @@ class Parser:
     _data: list[bytes] = field(factory=list[bytes])
     _begun: bool = False
     _over: bool = False
+    _half: str = ""
 
     def feed(self, received: bytes) -> list[StreamEvent]:
         """Take in some bytes and return the events that they complete."""
@@ -104,7 +107,14 @@ class Parser:
                 self._data.append(value.removeprefix(b" "))
             return None
         data, self._data = b"\n".join(self._data), []
-        return _event(self.cleaned(data)) if data else None
+        event = _event(self.cleaned(data)) if data else None
+        return self._joined(event.text) if isinstance(event, Delta) else event
+
+    def _joined(self, text: str) -> Delta:
+        """Keep half a character back for its other half: a service that counts in UTF-16 may send them apart."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return Delta(text=strict_json.whole_characters(text.removesuffix(self._half)))
 
 
 def _event(data: bytes) -> StreamEvent | None:

@@ -29,6 +29,11 @@ def plain(value: object) -> dict[str, Any]:
     raise TypeError(f"it holds something of type {type(value).__name__}")
 
 
+def whole_characters(text: str) -> str:
+    """Return a text whose surrogates are joined to characters; one that is alone becomes U+FFFD."""
+    return _joined(text) if _has_surrogates(text) else text
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -71,8 +76,11 @@ def _has_surrogates(text: str) -> bool:
 
 
 def _without_surrogates(found: Any) -> Any:
-    text = json.dumps(found, ensure_ascii=False)
-    return _DECODER.decode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return _DECODER.decode(_joined(json.dumps(found, ensure_ascii=False)))
+
+
+def _joined(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_depth(found: Any, level: int = 1) -> None:

@@ -49,6 +49,21 @@ def test_the_documented_streams_are_read(family: str, events: list[StreamEvent])
     assert parsed(sample(family)) == events
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([r"a\ud83d", r"\ude00b"], ["a", "\U0001f600b"]),
+        ([r"\ud83d", "", r"\ude00"], ["", "", "\U0001f600"]),
+        ([r"\ud83d", "b"], ["", "\ufffdb"]),
+        ([r"\ude00", r"b\ud83d"], ["\ufffd", "b"]),
+    ],
+)
+def test_a_character_whose_halves_come_apart_is_one(pieces: list[str], text: list[str]) -> None:
+    """No piece has half a character, which no file and no screen could take."""
+    events = [b'data: {"type": "content_delta", "delta": "%s"}\n\n' % piece.encode() for piece in pieces]
+    assert parsed(*events) == [Delta(text=each) for each in text]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_a_stream_may_be_cut_anywhere(end: bytes, size: int) -> None:
