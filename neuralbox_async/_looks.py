@@ -5,6 +5,7 @@ falls due first makes it, the others hear of it. Nobody looks in the background,
 leaves the next look to the others.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -14,7 +15,13 @@ import anyio
 from attrs import Factory, evolve, field, frozen
 
 from neuralbox_async._core import api
-from neuralbox_async._core.errors import APIError, GenerationTimeoutError, NotFoundError, RateLimitError
+from neuralbox_async._core.errors import (
+    APIError,
+    APITimeoutError,
+    GenerationTimeoutError,
+    NotFoundError,
+    RateLimitError,
+)
 from neuralbox_async._core.idle import DEAR
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
@@ -92,7 +99,7 @@ class Looks:
         if job is None or watch.listed is not None:
             return 0.0
         if self.poll_interval is None:
-            seconds = self._paced(watch, job, price=self.price(), now=now)
+            seconds = self._paced(watch, job, price=self.price_of(watch), now=now)
         else:
             seconds = watch.last + self.poll_interval - (now - job.accepted_at)
         return max(self.http.rate.seconds_until_open(paid=False, now=now), seconds)
@@ -107,6 +114,10 @@ class Looks:
         """Return what a look costs now, in seconds of waiting: the more, the scarcer requests are."""
         return self.http.rate.look_price(self.look_price, now=clock.now())
 
+    def price_of(self, watch: Watch) -> float:
+        """Return what a look at a watch costs: the least that one of its waiters says, so that all think alike."""
+        return self.http.rate.look_price(watch.look_price, now=clock.now())
+
     def next_look(self, watch: Watch, own: float) -> tuple[float, Sequence[Watch]]:
         """Answer in how many seconds this watch's waiter is to look, and at whom by one page; nobody: at it alone.
 
@@ -117,7 +128,7 @@ class Looks:
             return own, ()
         now = clock.now()
         own = own if own > SHORTEST_SLEEP else 0.0
-        seconds, group = self.pages.next_look(watch, self.price(), own=own, now=now)
+        seconds, group = self.pages.next_look(watch, self.price_of(watch), own=own, now=now)
         return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), group
 
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
@@ -145,8 +156,9 @@ class Looks:
             heard = self._hear(read, group)
             self.pages.take(page, read, group, others=bool(heard), now=clock.now())
         except APIError as error:
-            # A closed window and a waiter's own deadline say nothing of the history.
-            if not isinstance(error, RateLimitError) and deadline > patience:
+            # A closed window and a waiter's own deadline say nothing of the history; what else it is may come at once.
+            too_late = isinstance(error, APITimeoutError) and deadline <= patience
+            if not isinstance(error, RateLimitError) and not too_late:
                 self.pages.rest(now=clock.now())
         finally:
             for each in group:
@@ -157,14 +169,14 @@ class Looks:
         """Let those whom a page has answered wait on, and wake those for whom it has news."""
         dues: dict[Watch, float] = {}
         gaps: dict[object, float] = {}
-        now, price = clock.now(), self.price()
+        now = clock.now()
         for each in watches:
             in_line = each.waiters and (each in group or self.pages.has(each))
             waits_on = in_line and not (each.is_final() or each.unlisted or each.listed)
             if waits_on and each.job is not None:
-                alike = self.pages.alike(each)
+                alike = self.pages.alike(each), each.look_price
                 if alike not in gaps:
-                    gaps[alike] = self._paced(each, each.job, price=price, now=now)
+                    gaps[alike] = self._paced(each, each.job, price=self.price_of(each), now=now)
                 dues[each] = now + gaps[alike]
             if each.followers or not waits_on:
                 each.wake()
@@ -249,6 +261,7 @@ class Following:
         watch, job = self._watch, self._watch.job
         self._looks.http.rate.pending += not watch.waiters
         watch.waiters += 1
+        watch.look_price = min(watch.look_price, self._looks.look_price)
         if job is not None:
             self._model = self._looks.pacing.waiting(job.model, job.params)
         self._model.__enter__()
@@ -257,6 +270,7 @@ class Following:
         self._model.__exit__(None, None, None)
         self._watch.waiters -= 1
         if not self._watch.waiters:
+            self._watch.look_price = math.inf
             self._looks.http.rate.pending -= 1
             self._looks.pages.leave(self._watch)
 
@@ -304,7 +318,9 @@ class Following:
         if watch.looking:
             return self._deadline - now, ()
         seconds, group = self._looks.next_look(watch, own)
-        return min(seconds, self._last_chance - now if now < self._last_chance else own), group
+        if now < self._last_chance:
+            return min(seconds, self._last_chance - now), group
+        return min(seconds, own), ()  # a page may not tell, and there is time for one answer only
 
     async def _look(self, watch: Watch) -> None:
         try:
@@ -319,6 +335,10 @@ class Following:
         raise evolve(failure, billed="unknown")
 
     def _seconds_until_look(self, watch: Watch) -> float:
+        """Answer in how many seconds a look is due, the same for all its waiters until this one's last chance.
+
+        Were it another for each, they would take turns in moving the watch in its line, and wake each other for ever.
+        """
         now, seconds = clock.now(), self._looks.seconds_until_look(watch)
         if now + seconds < self._deadline:
             return seconds
@@ -326,7 +346,7 @@ class Following:
             looked_at = watch.job.accepted_at + watch.last
             if looked_at >= self._last_chance - SHORTEST_SLEEP:
                 raise _not_finished(watch.latest)
-        return max(0.0, self._last_chance - now)
+        return seconds if now < self._last_chance else 0.0
 
 
 def _taken_ms(final: Generation) -> float | None:

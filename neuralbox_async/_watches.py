@@ -3,6 +3,7 @@
 The age of a job counts from when this client saw it accepted, however long afterwards somebody begins to wait for it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
@@ -96,6 +97,7 @@ class Watch:
         unlisted: Whether the history did not show it where it should.
         waiters: How many wait for it now.
         followers: How many of them want to hear of each look, and not of the last alone.
+        look_price: The least that one of them says a look costs, in seconds of waiting; infinite where nobody waits.
         asleep: What its waiters sleep in. An event for each would take 0.9 KB, and sleeping needs the scope anyway.
     """
 
@@ -112,6 +114,7 @@ class Watch:
     unlisted: bool = False
     waiters: int = 0
     followers: int = 0
+    look_price: float = math.inf
     asleep: tuple[anyio.CancelScope, ...] = ()
     _turn: "_Turn | None" = field(default=None, init=False)
 

@@ -661,6 +661,82 @@ async def one_of_twenty(nb: AsyncNeuralBox, tasks: anyio.abc.TaskGroup) -> Gener
     return one
 
 
+class Patient(Pacing):
+    """Says when to look so many times, and then that somebody asks without end."""
+
+    def __init__(self, ranges: dict[str, tuple[float, float]]) -> None:
+        super().__init__(ranges)
+        self.asked = 0
+
+    def seconds_until_look(self, *args: Any, **options: Any) -> float:
+        """Answer, and count."""
+        self.asked += 1
+        assert self.asked < 2_000
+        return super().seconds_until_look(*args, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"look_price": 0.1}, {"look_price": 8.0}])
+async def test_those_who_wait_for_one_generation_may_want_it_at_other_times(options: dict[str, Any]) -> None:
+    """With two timeouts, or two prices of a look, for each of two clips they do not wake each other without end."""
+    sandbox, timeouts = rich(models=clip_of(60)), list[int | str | None]()
+    async with sandbox.client(pacing=Patient({"clip": (45, 90)})) as nb:
+        clips = [await nb.submit("clip", f"A flower {number}") for number in range(2)]
+
+        async def wait(view: AsyncNeuralBox, clip: Generation, seconds: float) -> None:
+            try:
+                await view.wait(clip, timeout=seconds)
+            except GenerationTimeoutError as error:
+                timeouts.append(error.generation_id)
+
+        async with anyio.create_task_group() as tasks:
+            for number, clip in enumerate(clips):
+                tasks.start_soon(wait, nb.with_options(**options), clip, 600.0 if options else 20.0 + number)
+            for clip in clips:
+                tasks.start_soon(wait, nb, clip, 600.0)
+    assert timeouts == ([] if options else [clip.id for clip in clips])
+
+
+@pytest.mark.parametrize(
+    ("fault", "pages"),
+    [
+        (faults.status(403, "insufficient_plan"), 1),
+        (faults.status(503, "model_unavailable", retry_after="30"), 1),
+        (faults.rate_limited(30), 1),
+        (faults.hang(), 2),
+    ],
+    ids=["refused", "away", "limited", "silent"],
+)
+async def test_a_page_that_fails_shortly_before_the_end_is_not_asked_for_again(fault: faults.Fault, pages: int) -> None:
+    """Whoever has little time left looks by himself then, and ends with the timeout."""
+    sandbox = rich(models=clip_of(300))
+    sandbox.order(fault, on="GET /user/history", times=None)
+    async with sandbox.client(pacing=Patient({"clip": (2, 9)})) as nb, anyio.create_task_group() as tasks:
+        clips = [await nb.submit("clip", f"A flower {number}") for number in range(10)]
+
+        async def wait(clip: Generation) -> None:
+            with pytest.raises(GenerationTimeoutError):
+                await nb.wait(clip, timeout=9)
+
+        for clip in clips:
+            tasks.start_soon(wait, clip)
+    assert pages_of(sandbox) <= pages
+
+
+async def test_the_last_look_is_at_the_generation_itself() -> None:
+    """A page that comes too late leaves nobody asking for it again, beyond his time."""
+    sandbox = rich(models=clip_of(100))
+    sandbox.order(faults.delay(30), on="GET /user/history", times=None)
+    async with sandbox.client(pacing=Patient({"clip": (60, 120)})) as nb, anyio.create_task_group() as tasks:
+        clips = [await nb.submit("clip", f"A flower {number}") for number in range(3)]
+        for clip in clips:
+            tasks.start_soon(wait_into, [], nb, clip)
+        began = anyio.current_time()
+        with pytest.raises(GenerationTimeoutError):
+            await nb.wait(clips[0], timeout=20)
+        assert 19 <= anyio.current_time() - began <= 20.1
+        tasks.cancel_scope.cancel()
+
+
 async def test_whoever_is_not_due_first_keeps_a_deadline_of_its_own() -> None:
     """Among many that take long, one with a short timeout is looked at just before its end, and ends then."""
     sandbox = rich(models=clip_of(300))
