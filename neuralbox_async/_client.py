@@ -397,13 +397,18 @@ class AsyncNeuralBox:
             The generation; None if the history has none: then nothing was booked, as far as a history can tell.
 
         Raises:
-            UsageError: it is about what costs nothing (a new key, a favourite): no generation came of that.
+            UsageError: it is another error, or about what costs nothing (a new key, a favourite): no generation came of
+                that.
             OutcomeUnknownError: several requests could own what is there, it does not say what it was made of (as for
                 recordings), or the time was not enough.
             APIError: the history could not be read.
         """
         from neuralbox_async._reconcile import Doubts, no_others, no_owners  # noqa: PLC0415
 
+        if not isinstance(error, OutcomeUnknownError):
+            raise UsageError(
+                f"reconcile takes an OutcomeUnknownError, not {error!r}: no other leaves anything in doubt."
+            )
         request = error.request
         if request is None:
             raise UsageError(

@@ -84,7 +84,7 @@ class Looks:
 
     def watch(self, subject: Generation | Id) -> Watch:
         """Return what the waiters for a generation share."""
-        generation_id = subject.id if isinstance(subject, Generation) else subject
+        generation_id = subject.id if isinstance(subject, Generation) else api.checked_id(subject)
         watch = self.watches.get(generation_id)
         if watch is None:
             watch = self.watches[generation_id] = Watch(generation_id)

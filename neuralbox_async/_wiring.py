@@ -1,7 +1,8 @@
 """How a client is put together: every option is checked, what is not given comes from the environment or a default."""
 
+import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -9,6 +10,7 @@ from attrs import evolve
 
 from neuralbox_async._core.addresses import DEFAULT_BASE_URL, checked_base_url, checked_hosts, checked_key
 from neuralbox_async._core.budget import Budget, Reservations
+from neuralbox_async._core.errors import UsageError
 from neuralbox_async._core.known import Known
 from neuralbox_async._core.limits import Rate
 from neuralbox_async._core.options import check_kinds, checked_budgets, checked_count, checked_seconds
@@ -21,7 +23,7 @@ from neuralbox_async._spending import Prices
 from neuralbox_async._steps import Steps
 from neuralbox_async._watches import Jobs
 
-_KINDS: Final[Mapping[str, Any]] = {"http_client": HttpClient, "observe": Callable, "pacing": Pacing, "rate": Rate}
+_KINDS: Final[Mapping[str, Any]] = {"http_client": HttpClient, "pacing": Pacing, "rate": Rate}
 
 
 class Same(Enum):
@@ -50,7 +52,7 @@ def wired(
     observe: Observer | None,
 ) -> Steps:
     """Return what a client of these options can do; raises UsageError for one that cannot work."""
-    check_kinds(_KINDS, http_client=http_client, pacing=pacing, rate=rate, observe=observe)
+    check_kinds(_KINDS, http_client=http_client, pacing=pacing, rate=rate)
     address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
     http = Http(
         base_url=checked_base_url(address, allow_insecure_http=allow_insecure_http),
@@ -60,7 +62,7 @@ def wired(
         known=Known(),
         reservations=Reservations(),
         file_hosts=checked_hosts(file_hosts),
-        observe=observe or log,
+        observe=_checked_observer(observe),
         max_retries=checked_count("max_retries", max_retries, least=0),
     )
     looks = Looks(
@@ -86,7 +88,7 @@ def rewired(
     if max_retries is not SAME:
         http = evolve(http, max_retries=checked_count("max_retries", max_retries, least=0))
     if observe is not SAME:
-        http = evolve(http, observe=observe or log)
+        http = evolve(http, observe=_checked_observer(observe))
     if look_price is not SAME:
         looks = evolve(looks, look_price=checked_seconds("look_price", look_price))
     if poll_interval is not SAME:
@@ -96,3 +98,11 @@ def rewired(
 
 def _checked_interval(seconds: float | None) -> float | None:
     return None if seconds is None else checked_seconds("poll_interval", seconds)
+
+
+def _checked_observer(observe: Observer | None) -> Observer:
+    if observe is None:
+        return log
+    if not callable(observe) or any(map(inspect.iscoroutinefunction, (observe, type(observe).__call__))):
+        raise UsageError(f"observe= takes a plain function, which is called and not awaited, not {observe!r}.")
+    return observe

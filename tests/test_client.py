@@ -10,6 +10,7 @@ import pytest
 from neuralbox_async import (
     Abandoned,
     Accepted,
+    APITimeoutError,
     AsyncNeuralBox,
     AuthenticationError,
     ClientClosedError,
@@ -196,7 +197,28 @@ async def test_a_request_that_cannot_work_is_not_sent(arguments: tuple[Any, ...]
             await nb.wait(7, timeout=-1)
         with pytest.raises(UsageError, match="id is an integer or a string"):
             await nb.get(True)
+        with pytest.raises(UsageError, match="id is an integer or a string"):
+            await nb.wait({"id": 7})  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="takes an OutcomeUnknownError, not APITimeoutError"):
+            await nb.reconcile(APITimeoutError("x"))  # type: ignore[arg-type]
     assert sandbox.requests.total == 0
+
+
+async def test_an_observer_is_a_plain_function() -> None:
+    """One that is to be awaited would hear nothing."""
+
+    async def observe(event: Event) -> None: ...
+
+    class Observer:
+        async def __call__(self, event: Event) -> None: ...
+
+    async with Sandbox().client() as nb:
+        observers: tuple[Any, ...] = (observe, Observer(), "log")
+        for observer in observers:
+            with pytest.raises(UsageError, match="observe= takes a plain function"):
+                AsyncNeuralBox("nb_test_key", observe=observer)
+            with pytest.raises(UsageError, match="observe= takes a plain function"):
+                nb.with_options(observe=observer)
 
 
 # --- once it is accepted, no error may say that nothing was spent -----------------------------------------------------

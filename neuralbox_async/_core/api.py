@@ -250,9 +250,14 @@ def _change(
 
 def _part(folder: str, each: Id) -> str:
     """Return the path of one thing in a folder: a text cannot lead elsewhere."""
-    if not replies.is_id(each):
-        raise UsageError(f"An id is an integer or a string, not {each!r}.")
-    return f"{folder}/{quote(str(each), safe='')}"
+    return f"{folder}/{quote(str(checked_id(each)), safe='')}"
+
+
+def checked_id(value: object) -> Id:
+    """Return what can be an id, or raise UsageError."""
+    if not replies.is_id(value):
+        raise UsageError(f"An id is an integer or a string, not {value!r}.")
+    return value
 
 
 def _slug(slug: str) -> str:
@@ -362,8 +367,8 @@ def status_error(call: Call[Any], answer: Answer) -> APIStatusError:
     about = f" {call.generation_id}" if call.generation_id is not None else ""
     said = (f"{code}: {words}" if code and words else words or code or _excerpt(answer.body)).rstrip(".")
     advice = _STATUS_ADVICE.get(answer.status, "")
-    if 300 <= answer.status < 400:
-        advice = f"Redirects are never followed; set base_url to {answer.headers.get('location', 'the new address')}."
+    if 300 <= answer.status < 400 and "location" in answer.headers:
+        advice = f"Redirects are never followed; set base_url to {answer.headers['location']}."
     return error_class(answer.status)(
         _line(f"{call.operation}{about}: HTTP {answer.status}: {said}. {advice}", 500),
         retryable=answer.status in PASSING_STATUSES,
