@@ -48,12 +48,17 @@ class Calendar:
 
     def http_date(self, now: float) -> str:
         """Return the value of a Date header (RFC 9110, IMF-fixdate)."""
-        return formatdate(self.epoch + now, usegmt=True)
+        return _http_date(math.floor(self.epoch + now))
 
     def plan_expiry(self) -> str:
         """Return the midnight 31 days after the world began, as the service writes it."""
         start_of_day = self.epoch - self.epoch % DAY
         return self.iso(start_of_day - self.epoch + 31 * DAY)
+
+
+@lru_cache
+def _http_date(unix: int) -> str:
+    return formatdate(unix, usegmt=True)
 
 
 @lru_cache  # most of what was made in one second is told of again and again

@@ -28,7 +28,7 @@ KEY = "nb_sandbox_this_key_opens_nothing_but_a_sandbox_"
 FORBIDDEN = "forbidden"
 """A prompt with this word in it, in any case, fails."""
 
-_UNMARKED = Mark()
+_UNMARKED, _NO_FAULT = Mark(), Fault()
 
 CONTENT_POLICY = "Provider error: content policy violation"
 
@@ -93,11 +93,12 @@ class World:
         """Answer a request that was read whole at `now`."""
         self.settle(now)
         template, name = find_template(ask.path)
-        fault = self._orders.take(f"{ask.method} {template}") or Fault()
+        fault = self._orders.take(f"{ask.method} {template}") or _NO_FAULT
         own = Answer()
         for _ in range(fault.books):
             own = self._carry_out(ask, template, name)
-        answer = fault.applied_to(own).with_headers({"Date": self.calendar.http_date(self.now)})
+        struck = own if fault is _NO_FAULT else fault.applied_to(own)
+        answer = struck.with_headers({"Date": self.calendar.http_date(self.now)})
         silent = answer.connection in (Connection.CUT, Connection.HANGS)
         self.requests.note(ask.method, template, UNANSWERED if silent else answer.status)
         return answer
