@@ -15,7 +15,9 @@ DEEPEST: Final = 100
 def loads(body: bytes) -> Any:
     """Read a JSON text. Raises ValueError or RecursionError if it is none, ambiguous, or nested more than 100 deep."""
     found = _DECODER.decode(body.decode(json.detect_encoding(body)))
-    if (b"\\ud" in body or b"\\uD" in body) and any(map(_has_surrogates, _texts(found))):
+    # One byte is found in a hundredth of the time that two take.
+    may_escape = b"\\" in body and (b"\\ud" in body or b"\\uD" in body)
+    if may_escape and any(map(_has_surrogates, _texts(found))):
         found = _without_surrogates(found)
     if body.count(b"[") + body.count(b"{") > DEEPEST:
         _check_depth(found)
