@@ -256,7 +256,7 @@ class Pages:
         """Return what is equal for watches of jobs of one kind that began, and were looked at, at the same moment."""
         job, moment = watch.job, _MOMENT * self.pacing.floor
         assert job is not None  # noqa: S101 - nobody else stands in the line
-        return self.pacing.kind(job.model, job.params), watch.hint, job.accepted_at // moment, watch.last // moment
+        return job.kind, watch.hint, job.accepted_at // moment, watch.last // moment
 
     def _law(self, watch: Watch, now: float) -> Law:
         job = watch.job

@@ -9,10 +9,10 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 import anyio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
-from neuralbox_async._core.pacing import hinted_seconds
+from neuralbox_async._core.pacing import hinted_seconds, kind_of
 from neuralbox_async._edge import clock
 
 # Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
@@ -31,6 +31,7 @@ class Job:
         accepted_at: When this client saw it accepted, in loop time.
         hint: In how many seconds it ends, as the POST's reply said.
         place: How many generations this client had seen accepted with it; 0 for one accepted elsewhere.
+        kind: What it has in common with jobs that take equally long.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Job:
     accepted_at: float
     hint: float | None = None
     place: int = 0
+    kind: tuple[str, str] = field(default=Factory(lambda self: kind_of(self.model, self.params), takes_self=True))
 
 
 @define(eq=False, repr=False)

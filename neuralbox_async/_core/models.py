@@ -169,9 +169,11 @@ class HistoryPage:
         entries: How many entries the page had, readable or not; 0 behind the last page.
         total: How many generations the history has in all; None if the reply does not say.
         served_at: When it was served, in Unix seconds of the service's clock; None if the answer does not say.
+        news: Those of its generations that were not known as they are.
     """
 
     items: Sequence[Generation]
     entries: int
     total: int | None = None
     served_at: float | None = None
+    news: Sequence[Generation] = field(default=(), eq=False)

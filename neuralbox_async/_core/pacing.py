@@ -120,6 +120,11 @@ def hinted_seconds(reply: Generation, *, age: float) -> float | None:
     return reply.retry_after
 
 
+def kind_of(model: str, params: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return what jobs must have in common to take equally long: the model, and the length of what it makes."""
+    return model, str((params or {}).get("duration", ""))
+
+
 def _spread(logs: Sequence[float]) -> float:
     """Estimate the standard deviation of sorted values within one kind: by the spans of their sixths."""
     sixth = max(1, len(logs) // 6)
@@ -333,11 +338,6 @@ class Pacing:
             patience=self.cap,
         )
 
-    @staticmethod
-    def kind(model: str, params: Mapping[str, Any] | None) -> tuple[str, str]:
-        """Return what jobs must have in common to take equally long: the model, and the length of what it makes."""
-        return model, str((params or {}).get("duration", ""))
-
     def _hinted_ends(self, known: _Model, last: float, hint: float | None, now: float) -> list[float] | None:
         """Return the ends that a hint makes possible; None if the durations known say more."""
         if hint is None:
@@ -427,7 +427,7 @@ class Pacing:
                 learned.take(value)
 
     def _of(self, model: str, params: Mapping[str, Any] | None) -> _Model:
-        key = self.kind(model, params)
+        key = kind_of(model, params)
         known = self._models.get(key)
         if known is None:
             span = self.ranges.get(model) or DOCUMENTED_RANGES.get(model, UNKNOWN_RANGE)

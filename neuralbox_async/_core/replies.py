@@ -166,14 +166,16 @@ def _preferred(reply: Mapping[str, Any], names: Sequence[str]) -> object:
 def _page(reply: Mapping[str, Any], _head: Head | None, known: Recall) -> HistoryPage:
     """Read a page of the history; an entry without an id or a status is left out."""
     entries, total = _entries(reply, _ENTRIES)
+    news: list[Generation] = []
 
     def read(entry: Mapping[str, Any]) -> Generation:
         before = known(_required_id(entry["id"]))
         if before is not None and before.partial and before.raw == entry:
             return before
-        return _CONVERTER.structure({**_named(entry, Generation), "partial": True}, Generation)
+        news.append(_CONVERTER.structure({**_named(entry, Generation), "partial": True}, Generation))
+        return news[-1]
 
-    return HistoryPage(items=_readable(entries, read), entries=len(entries), total=total)
+    return HistoryPage(items=_readable(entries, read), entries=len(entries), total=total, news=news)
 
 
 def _models(reply: Mapping[str, Any], _head: Head | None, _known: Recall) -> ModelPage:

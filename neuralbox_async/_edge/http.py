@@ -301,7 +301,7 @@ class Http:
             else:
                 self.tell_of_look(value)
         elif isinstance(value, HistoryPage):
-            for each in value.items:
+            for each in value.news:
                 self.known.see(each.id)
                 self.reservations.see(each)
 
