@@ -97,11 +97,11 @@ def due_together(laws: Sequence[Law], price: float, *, latest: float) -> float:
 
 def worth_sharing(laws: Sequence[Law], price: float, now: float) -> bool:
     """Say whether one look at all these jobs is better than a look at the one that is due soonest."""
-    if sum(law.jobs for law in laws) < 2:
-        return False
+    are_several = sum(law.jobs for law in laws) > 1
+    if price >= DEAR or not are_several:
+        return are_several
     parts = [law.idle(now)[0] for law in laws]
-    together = sum(law.jobs * part for law, part in zip(laws, parts, strict=True))
-    return price >= DEAR or max(parts) <= MOST_OF_ONE * together
+    return max(parts) <= MOST_OF_ONE * sum(law.jobs * part for law, part in zip(laws, parts, strict=True))
 
 
 def _together(laws: Sequence[Law], now: float) -> tuple[float, float]:
