@@ -12,7 +12,7 @@ import httpx
 
 from neuralbox_async._core.errors import ResponseError
 
-# What is sent in another coding than these was not asked for.
+# Only gzip is asked for; what a server packs unasked is read too, if it is one of these.
 INFLATABLE: Final = frozenset({"gzip", "x-gzip", "deflate"})
 MOST_JSON_BYTES: Final = 8_000_000
 MOST_ERROR_BYTES: Final = 64_000
@@ -67,7 +67,7 @@ def raw(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Return an answer's body piece by piece, inflated if it came in a coding that we ask for."""
+    """Return an answer's body piece by piece, inflated if it came in a coding that we can inflate."""
     if response.is_stream_consumed:  # by a hook of the caller's client
         return once(response.content)
     return Unpacked(raw(response)) if coding(response) in INFLATABLE else raw(response)
