@@ -1,8 +1,9 @@
 """What a run leaves behind is in its ledger: how many items are where, and the commands that go on from there."""
 
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from attrs import frozen
 
@@ -49,10 +50,12 @@ class Kept:
         """Return a command line about this ledger."""
         return shlex.join(["neuralbox", name, self.path])
 
-    def resume(self) -> str | None:
-        """Return the command that goes on; None if a program began the run: it alone knows what it asks for."""
-        with Ledger(self.path) as ledger:
-            return self.command("resume") if "file" in ledger.settings else None
+    def resume(self, settings: Mapping[str, Any]) -> str | None:
+        """Return the command that goes on; None if a program began the run: it alone knows what it asks for.
+
+        `settings` are those of the ledger.
+        """
+        return self.command("resume") if "file" in settings else None
 
 
 def go_on_with(resume: str | None) -> str:

@@ -18,8 +18,8 @@ Decision = Callable[[Ledger, str], LedgerRow]
 def retry_failed(path: str) -> int:
     """Plan what failed anew, say how much that is, and return the exit code."""
     with Ledger(path) as ledger:
-        count = ledger.retry_failed()
-    again = f"planned anew. {go_on_with(Kept(path).resume())}" if count else "to plan anew."
+        count, resume = ledger.retry_failed(), Kept(path).resume(ledger.settings)
+    again = f"planned anew. {go_on_with(resume)}" if count else "to plan anew."
     Console().print(f"{count:,} failed {again}", soft_wrap=True, markup=False, highlight=False)
     return DONE
 
@@ -38,10 +38,9 @@ def list_doubts(path: str, *, as_records: bool) -> int:
 def settle(path: str, key: str, decide: Decision) -> int:
     """Settle one item, say what becomes of it, and return the exit code."""
     with Ledger(path) as ledger:
-        row = decide(ledger, key)
+        row, resume = decide(ledger, key), Kept(path).resume(ledger.settings)
     becomes = {"planned": "is sent again", "accepted": "is that generation"}.get(row.state, "is given up")
-    said = f"{key} {becomes}. {go_on_with(Kept(path).resume())}"
-    Console().print(said, soft_wrap=True, markup=False, highlight=False)
+    Console().print(f"{key} {becomes}. {go_on_with(resume)}", soft_wrap=True, markup=False, highlight=False)
     return DONE
 
 

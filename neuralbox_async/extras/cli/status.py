@@ -59,6 +59,7 @@ def read_status(path: str) -> Status:
         summary, doubtful = ledger.summary(), tuple(ledger.rows("sending", "in_doubt"))
         unsaved = find_unsaved(ledger.rows("completed"), ledger.settings.get("plan"))
         wants_files = ledger.settings.get("out") is not None
+        resume = Kept(path).resume(ledger.settings)
     # What is on its way is in doubt only if nobody runs who waits for its answer.
     doubtful = tuple(row for row in doubtful if row.state == "in_doubt" or owner.is_there is False)
     unread = _unread(path, summary.total)
@@ -70,7 +71,7 @@ def read_status(path: str) -> Status:
         seconds_left=time_left(summary, unread, running=bool(owner.is_there), wants_files=wants_files),
         doubtful=doubtful,
         unsaved=unsaved,
-        resume=Kept(path).resume(),
+        resume=resume,
     )
 
 
