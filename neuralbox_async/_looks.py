@@ -134,7 +134,7 @@ class Looks:
     async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
         watch.looking = True
-        self.pages.leave(watch)
+        self.pages.begin_alone(watch, now=clock.now())
         try:
             latest = await self._look_again(watch, deadline)
         finally:

@@ -15,6 +15,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from neuralbox_async._core.api import MOST_ON_A_PAGE
+from neuralbox_async._core.herd import Herd
 from neuralbox_async._core.idle import Law, due_together, worth_sharing
 from neuralbox_async._core.models import Generation, HistoryPage, Id
 from neuralbox_async._core.pacing import Pacing
@@ -87,6 +88,7 @@ class Pages:
     _line: Line = field(factory=Line, init=False)
     _first: Watch | None = field(default=None, init=False)
     _due: _Due | None = field(default=None, init=False)
+    _herd: Herd = field(factory=Herd, init=False)
     _shift: int = field(default=0, init=False)
     _rests_until: float = field(default=-math.inf, init=False)
     _rest: float = field(default=FIRST_REST, init=False)
@@ -101,16 +103,18 @@ class Pages:
         if watch.job is None or watch.unlisted or watch.listed is not None:
             self.leave(watch)
             return own, ()
+        self._note_time(now)
         self._line.put(watch, now + own)
         if own <= 0:
-            return 0.0, self._due_with(watch, price, now)
+            seconds = self._herd.seconds_until_look(now)
+            return seconds, () if seconds else self._due_with(watch, price, now)
         if self._line.first() is not watch:
             self._add(watch, now)
             self._wake_first()
             return math.inf, ()
         if self._first is not watch:
             self._first, self._due = watch, None
-        if self._resting(now):
+        if now < self._rests_until:
             return own, ()
         due = self._due
         if due is None or due.price != price:
@@ -119,7 +123,7 @@ class Pages:
 
     def _due_with(self, watch: Watch, price: float, now: float) -> Sequence[Watch]:
         """Return whom to look at with a watch that is due now; nobody if it had better be looked at alone."""
-        if self._resting(now):
+        if now < self._rests_until:
             return ()
         group = next((each for each in self._groups() if watch in each), ())
         return group if worth_sharing(self._laws(group, now), price, now) else ()
@@ -135,6 +139,13 @@ class Pages:
         self._due = None
         self.leave(watch, *shown)
         return page, shown
+
+    def begin_alone(self, watch: Watch, *, now: float) -> None:
+        """Take in that a look at one watch alone begins; it leaves the line."""
+        if watch.job is not None and watch in self._line:
+            since = now - watch.job.accepted_at - watch.last
+            self._herd.begin(since=since, pending=len(self._line), now=now)
+        self.leave(watch)
 
     def end(self, dues: Mapping[Watch, float], *, now: float) -> None:
         """Give those that a look did not finish their places in the line, by when each one's own look is due.
@@ -219,11 +230,10 @@ class Pages:
     def _position(self, watch: Watch) -> int:
         return self._positions([watch])[watch]
 
-    def _resting(self, now: float) -> bool:
+    def _note_time(self, now: float) -> None:
         if now < self._noted_at:  # a clock that shows less belongs to another event loop
-            self._rests_until = -math.inf
+            self._rests_until, self._herd = -math.inf, Herd()
         self._noted_at = now
-        return now < self._rests_until
 
     def _add(self, watch: Watch, now: float) -> None:
         """Let a newcomer's idle time count towards the page that is due next."""

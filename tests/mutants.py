@@ -220,6 +220,11 @@ MUTANTS = (
         ("tests/edge/test_load.py", "wait_together"),
     ),
     Mutant(
+        "a herd of looks sets off at one instant",
+        {"return ahead if ahead > MOST_APART else 0.0": "return 0.0"},
+        (LOOKS, "hundreds_accepted_together and asyncio"),
+    ),
+    Mutant(
         "jobs are alike whenever they were looked at",
         {", watch.last // moment": ""},
         ("tests/test_pages.py",),

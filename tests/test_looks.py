@@ -3,6 +3,7 @@
 import gc
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -560,6 +561,34 @@ async def test_a_history_that_never_shows_ours_is_left_alone() -> None:
     async with sandbox.client(timeout=10_000, pacing=Pacing({"clip": (3_000, 5_000)})) as nb:
         await wait_for_many(nb, [await nb.submit("clip", f"A flower {number}") for number in range(10)])
     assert 1 <= pages_of(sandbox) <= 12
+
+
+async def looks_alone(count: int) -> list[tuple[float, int]]:
+    """Let so many be accepted at one instant and no page help; return when which one was looked at."""
+    sandbox, looks = rich(history_lag=math.inf), list[tuple[float, int]]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, Looked):
+            looks.append((anyio.current_time(), int(event.generation.id)))
+
+    assert len(await looked_at(sandbox, count, observe=note)) == count
+    return looks
+
+
+async def test_hundreds_accepted_together_are_not_looked_at_at_one_instant() -> None:
+    """Where no page helps, their looks begin evenly within a quarter of the time since the last ones."""
+    instants = Counter(round(when, 1) for when, _ in await looks_alone(200))
+    assert max(instants.values()) < 200 / 4
+
+
+async def test_a_few_accepted_together_are_looked_at_when_they_are_due() -> None:
+    """Their looks begin within a fortieth of a second."""
+    ages: dict[int, list[float]] = {}
+    for when, generation_id in await looks_alone(3):
+        ages.setdefault(generation_id, []).append(when)
+    first, second, third = (each[:3] for each in ages.values())
+    assert second == pytest.approx(first, abs=0.025)
+    assert third == pytest.approx(first, abs=0.025)
 
 
 async def test_others_of_the_same_account_only_shift_the_pages() -> None:
