@@ -1,8 +1,11 @@
 """A plain httpx client sends each request as it is, once, by its transport: what AsyncNeuralBox asks of any client.
 
 It takes the place of `httpx.AsyncClient` where nobody wants its auth, cookies, redirects and hooks, which cost a tenth
-of the CPU time of a request. Whatever patches a transport, such as respx or a tracer, sees its requests.
+of the CPU time of a request. Whatever patches a transport, such as respx or a tracer, sees its requests. A transport of
+one's own goes by the environment's proxy only where it asks for it.
 """
+
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -30,3 +33,12 @@ class PlainClient(httpx.AsyncClient):
                 await response.aclose()
                 raise
         return response
+
+
+def environment_proxy(url: httpx.URL) -> str | None:
+    """Return the proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
+    if proxy_bypass(url.host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

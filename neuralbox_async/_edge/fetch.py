@@ -22,7 +22,8 @@ from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.http import FREE_TIMEOUTS, Http
 from neuralbox_async._edge.once import timed_out
 from neuralbox_async._edge.pinning import public_address
-from neuralbox_async._edge.slots import CLOSE_SECONDS, DIRECT, environment_proxy
+from neuralbox_async._edge.slots import CLOSE_SECONDS, DIRECT
+from neuralbox_async.plain import environment_proxy
 
 MOST_REDIRECTS: Final = 3
 # A signed address may have expired before the file has: these are worth asking for a fresh one.

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
-from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
@@ -21,7 +20,7 @@ from attrs import define, frozen
 
 from neuralbox_async._core.errors import ClientClosedError, UsageError
 from neuralbox_async._edge import clock
-from neuralbox_async.plain import PlainClient
+from neuralbox_async.plain import PlainClient, environment_proxy
 
 HttpClient = httpx.AsyncClient
 
@@ -281,12 +280,3 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         await self._body.aclose()
         await (self._owner.give_back if self._whole else self._owner.drop)(self._connection)
-
-
-def environment_proxy(url: httpx.URL) -> str | None:
-    """Return the proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
-    if proxy_bypass(url.host):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

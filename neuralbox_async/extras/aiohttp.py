@@ -12,9 +12,10 @@ from typing import Final
 from urllib.request import getproxies
 
 import httpx
-from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+from httpx_aiohttp import AiohttpTransport
 
-from neuralbox_async.plain import PlainClient
+from neuralbox_async.plain import PlainClient, environment_proxy
 
 # The same as for our own connections: below every common server's keep-alive timeout.
 KEEPALIVE_SECONDS: Final = 2.0
@@ -26,7 +27,32 @@ def aiohttp_client(max_connections: int = 100) -> httpx.AsyncClient:
     Args:
         max_connections: Most connections at once; give AsyncNeuralBox the same number.
     """
-    limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_SECONDS)
-    if getproxies():  # httpx chooses among the environment's proxies for each URL
-        return HttpxAiohttpClient(limits=limits, timeout=None)
-    return PlainClient(AiohttpTransport(limits=limits))
+    return PlainClient(_Pools(max_connections))
+
+
+class _Pools(httpx.AsyncBaseTransport):
+    """A pool of aiohttp's connections, and one for each proxy that the environment names. They keep no cookies."""
+
+    def __init__(self, max_connections: int) -> None:
+        self._most = max_connections
+        self._trust = httpx.create_ssl_context()
+        self._has_proxies = bool(getproxies())
+        self._pools: dict[str | None, AiohttpTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request by the pool of its proxy."""
+        proxy = environment_proxy(request.url) if self._has_proxies else None
+        pool = self._pools.get(proxy)
+        if pool is None:
+            by = None if proxy is None else httpx.Proxy(proxy)
+            pool = self._pools[proxy] = AiohttpTransport(verify=self._trust, proxy=by, client=self._session)
+        return await pool.handle_async_request(request)
+
+    def _session(self) -> ClientSession:
+        connector = TCPConnector(limit=self._most, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._trust)
+        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+
+    async def aclose(self) -> None:
+        """Close all pools."""
+        for pool in self._pools.values():
+            await pool.aclose()

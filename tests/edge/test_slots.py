@@ -10,7 +10,8 @@ import pytest
 import respx
 
 from neuralbox_async import AsyncNeuralBox, ClientClosedError, UsageError
-from neuralbox_async._edge.slots import Slots, environment_proxy
+from neuralbox_async._edge.slots import Slots
+from neuralbox_async.plain import environment_proxy
 
 pytestmark = pytest.mark.anyio
 

@@ -85,6 +85,16 @@ async def test_a_whole_answer_is_accepted(connect: Connect) -> None:
         assert (await nb.submit("gpt-5", "Hello")).id == 18500
 
 
+@over_all_connections
+async def test_a_cookie_is_not_sent_back(connect: Connect) -> None:
+    """What one answer sets, the next request does not carry."""
+    answer = HEAD.replace(b"\r\n\r\n", b"\r\nSet-Cookie: spy=1; Path=/\r\n\r\n") + REPLY
+    async with server(answer) as (base_url, requests), connect(base_url.replace("127.0.0.1", "localhost")) as nb:
+        for _ in range(2):
+            await nb.submit("gpt-5", "Hello")
+    assert [b"cookie" in request.lower() for request in requests] == [False, False]
+
+
 class KeepingAlive:
     """A server that answers all requests of a connection and counts connections; it hangs up after each `every`th."""
 
