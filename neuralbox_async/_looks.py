@@ -20,7 +20,6 @@ from neuralbox_async._core.errors import (
     APITimeoutError,
     GenerationTimeoutError,
     NotFoundError,
-    RateLimitError,
 )
 from neuralbox_async._core.idle import DEAR
 from neuralbox_async._core.models import Generation, HistoryPage, Id
@@ -156,9 +155,8 @@ class Looks:
             heard = self._hear(read, group)
             self.pages.take(page, read, group, others=bool(heard), now=clock.now())
         except APIError as error:
-            # A closed window and a waiter's own deadline say nothing of the history; what else it is may come at once.
-            too_late = isinstance(error, APITimeoutError) and deadline <= patience
-            if not isinstance(error, RateLimitError) and not too_late:
+            # A waiter's own deadline says nothing of the history; a 429 may be of its own, whatever else is open.
+            if not isinstance(error, APITimeoutError) or deadline > patience:
                 self.pages.rest(now=clock.now())
         finally:
             for each in group:

@@ -532,8 +532,8 @@ async def test_with_a_fixed_interval_no_page_is_read() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [faults.status(500), faults.status(404, "not_found"), faults.hang(), faults.html()],
-    ids=["500", "404", "hangs", "a proxy's page"],
+    [faults.status(500), faults.status(404, "not_found"), faults.hang(), faults.html(), faults.rate_limited(5)],
+    ids=["500", "404", "hangs", "a proxy's page", "a limit of its own"],
 )
 async def test_a_history_that_fails_harms_nobody(fault: faults.Fault) -> None:
     """Everybody looks by themselves then, and the history is tried again only after a while."""
