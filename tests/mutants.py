@@ -100,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "claims take what is somebody's",
-        {"[each for each in reading.entries if each.id not in owned]": "reading.entries"},
+        {"[each for each in reading.entries if identity(each.id) not in owned]": "reading.entries"},
         (CLAIMS,),
     ),
     Mutant(

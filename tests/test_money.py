@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from neuralbox_async import (
     APIConnectionError,
     APITimeoutError,
+    AsyncNeuralBox,
     Budget,
     BudgetExceededError,
     GenerationFailedError,
@@ -38,6 +40,23 @@ async def test_a_found_generation_is_settled_once() -> None:
         (outcome,) = [each async for each in outcomes]
     assert outcome.error is None
     assert (budget.reserved, budget.spent) == (0, 2)
+
+
+def two_forms(request: httpx.Request) -> httpx.Response:
+    """Answer a POST with an id as a text and a look with the same as a number."""
+    if request.url.path.endswith("/calculate-price"):
+        return httpx.Response(200, json={"token_cost": 15})
+    if request.method == "POST":
+        return httpx.Response(200, json={"id": "18500", "status": "pending"})
+    return httpx.Response(200, json={"id": 18500, "status": "completed", "result_text": "", "tokens_spent": 12})
+
+
+async def test_a_price_is_settled_in_whatever_form_the_id_is_told() -> None:
+    """What was set aside for "18500" has become what 18500 cost."""
+    budget, wire = Budget(100), httpx.AsyncClient(transport=httpx.MockTransport(two_forms))
+    async with wire, AsyncNeuralBox("nb_test_key", http_client=wire, budget=budget) as nb:
+        await nb.generate("luma-ray2-flash", "A flower")
+    assert (budget.reserved, budget.spent) == (0, 12)
 
 
 async def test_one_budget_of_client_and_run_counts_once() -> None:

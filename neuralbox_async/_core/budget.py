@@ -9,7 +9,7 @@ from typing import Final
 from attrs import Attribute, define, field, frozen
 
 from neuralbox_async._core.errors import BudgetExceededError, UsageError
-from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._core.models import Generation, GenerationRequest, Id, identity
 
 MOST_REMEMBERED: Final = 200_000
 # Of those only who left a run and waited by himself, before running it again, needs to hear.
@@ -94,12 +94,12 @@ class Reservations:
     def bind(self, generation: Generation, reservation: Reservation) -> None:
         """Take in for which generation a price is set aside."""
         if len(self._open) < MOST_REMEMBERED:
-            self._open[generation.id] = reservation
+            self._open[identity(generation.id)] = reservation
         self.see(generation)
 
     def resume(self, generation: Generation, reservation: Reservation) -> None:
         """Take in what a ledger says is set aside, but in budgets that have settled it since."""
-        settled = self._settled.get(generation.id, ())
+        settled = self._settled.get(identity(generation.id), ())
         budgets = [each for each in reservation.budgets if each not in settled]
         self.bind(generation, Reservation(reservation.price, budgets))
 
@@ -123,10 +123,11 @@ class Reservations:
         spent = 0 if generation.failed else generation.tokens_spent
         if spent is not None and generation.model is not None:
             self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
-        reservation = self._open.pop(generation.id, None)
+        its_id = identity(generation.id)
+        reservation = self._open.pop(its_id, None)
         if reservation is None:
             return
         if len(self._settled) >= MOST_SETTLED:
             del self._settled[next(iter(self._settled))]
-        self._settled[generation.id] = [*self._settled.get(generation.id, ()), *reservation.budgets][-MOST_BUDGETS:]
+        self._settled[its_id] = [*self._settled.get(its_id, ()), *reservation.budgets][-MOST_BUDGETS:]
         reservation.release(spent=reservation.price if spent is None else spent)

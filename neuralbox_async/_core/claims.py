@@ -16,7 +16,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from neuralbox_async._core.known import Intent
-from neuralbox_async._core.models import COMPLETED, FAILED, Generation, Id
+from neuralbox_async._core.models import COMPLETED, FAILED, Generation, Id, identity
 
 # How much later than it says an entry may really have been created, seconds: dates are whole seconds, two clocks are
 # compared over a network, and a POST leaves a little before it arrives.
@@ -98,15 +98,16 @@ def claim(
     Args:
         intents: Those to find something for.
         reading: What was read of the history.
-        owned: Whose ids are whose: None for an answered POST's, else the key of the intent that has claimed it before.
+        owned: Whose ids (by `identity`) are whose: None for an answered POST's, else the key of the intent that has
+            claimed it before.
         others: More intents, for which nothing is to be found now; they have a share in what there is.
         on_their_way: POSTs that wait for their answer.
         early: The keys of intents whose time to wait is going on.
     """
-    claimed = {key: each for each in reading.entries if (key := owned.get(each.id)) is not None}
+    claimed = {key: each for each in reading.entries if (key := owned.get(identity(each.id))) is not None}
     found = {each.key: claimed[each.key] for each in intents if each.key in claimed}
     groups = _grouped(intents, others, on_their_way, done=claimed)
-    unowned = [each for each in reading.entries if each.id not in owned]
+    unowned = [each for each in reading.entries if identity(each.id) not in owned]
     _sort_in(unowned, groups, reading.skew)
     silent = _silent(unowned)
     wanted = {each.key for each in intents}

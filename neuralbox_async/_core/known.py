@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from neuralbox_async._core.models import GenerationRequest, Id
+from neuralbox_async._core.models import GenerationRequest, Id, identity
 
 MOST_REMEMBERED: Final = 200_000
 _SAME_INSTANT: Final = 1.0
@@ -19,8 +19,8 @@ class Known:
 
     Attributes:
         highest_id: The highest integer id it has seen: what a lost answer's id must be above.
-        owned: The latest ids that belong to a POST: None where its answer named the id, else the key of the intent that
-            claimed it in the history.
+        owned: The latest ids (by `identity`) that belong to a POST: None where its answer named the id, else the key of
+            the intent that claimed it in the history.
         latest_moment: The last that `moment` has given to a POST, in Unix seconds.
         on_their_way: The POSTs that wait for their answer.
     """
@@ -40,11 +40,11 @@ class Known:
         """Take in which generation a POST has led to."""
         if len(self.owned) >= MOST_REMEMBERED:
             del self.owned[next(iter(self.owned))]
-        self.owned[generation_id] = claimed_by
+        self.owned[identity(generation_id)] = claimed_by
 
     def owners(self, others: Iterable[Id]) -> Mapping[Id, str | None]:
-        """Return whose the ids are that belong to somebody; `others` are not this client's."""
-        return {**dict.fromkeys(others), **self.owned}
+        """Return whose the ids (by `identity`) are that belong to somebody; `others` are not this client's."""
+        return {**dict.fromkeys(map(identity, others)), **self.owned}
 
     def moment(self, sent_at: float) -> float:
         """Return a time that no other POST left at, a microsecond off if need be: it tells equal POSTs apart."""

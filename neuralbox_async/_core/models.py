@@ -4,6 +4,7 @@ A generation needs only an id and a status; every other field may be missing (No
 stays reachable: `extra` holds the fields that have no name here, `raw` the whole reply as it came.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,16 @@ PENDING: Final = "pending"
 FAILED: Final = "failed"
 # Our own word where an accepted generation comes without a status.
 UNKNOWN: Final = "unknown"
+
+
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,254}")
+
+
+def identity(generation_id: Id) -> Id:
+    """Return what is equal for ids of one generation: replies may tell the number 7 as the text "7"."""
+    if isinstance(generation_id, str) and _NUMBER.fullmatch(generation_id):
+        return int(generation_id)
+    return generation_id
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -56,7 +67,7 @@ class Generation:
     """One generation as the service last described it.
 
     Attributes:
-        id: As received: an integer, or a `gen_…` string.
+        id: As received: an integer, or a `gen_…` string. 7 and "7" are the same generation wherever ids are compared.
         status: As received: "pending", "completed", "failed", or a word this version does not know.
         model: The model's slug.
         text: The output of text and speech-to-text models.

@@ -20,11 +20,11 @@ from attrs import define, evolve
 
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
-from neuralbox_async._core.models import UNKNOWN, Generation, GenerationRequest
+from neuralbox_async._core.models import UNKNOWN, Generation, GenerationRequest, Id
 from neuralbox_async._core.rows import Changes, Row, Summary
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.database import Database, open_in_memory, open_to_read, open_to_write
-from neuralbox_async._edge.ledger_table import MIGRATIONS, Id, Table
+from neuralbox_async._edge.ledger_table import MIGRATIONS, Table
 
 T = TypeVar("T")
 _PAGE = 500

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from neuralbox_async._core import rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
+from neuralbox_async._core.models import Id, identity
 from neuralbox_async._core.rows import Row, Summary
 from neuralbox_async._edge.database import Database, Migrations
-
-Id = int | str
 
 
 def _first_schema(execute: Callable[[str], object]) -> None:
@@ -183,7 +182,7 @@ class Table:
 
     def owned(self, ids: Collection[Id]) -> set[Id]:
         """Return those ids that are or were a row's."""
-        return {each for each in ids if self._owner(_stored_id(each)) is not None}
+        return {each for each in ids if self._owner(each) is not None}
 
     def highest_id(self) -> int | None:
         """Return the highest integer id that is or was a row's."""
@@ -206,7 +205,9 @@ class Table:
         )
 
     def _owner(self, gen_id: Id) -> int | None:
-        found = self.database.execute("SELECT number FROM owner WHERE gen_id = ?", (gen_id,)).fetchone()
+        """Return whose an id is, in whatever form it was written down."""
+        forms = _stored_id(identity(gen_id)), str(gen_id)
+        found = self.database.execute("SELECT number FROM owner WHERE gen_id IN (?, ?)", forms).fetchone()
         return None if found is None else int(found[0])
 
     def _key(self, number: int) -> str:

@@ -132,6 +132,16 @@ def test_what_is_somebodys_is_not_found() -> None:
     assert found([intent()], entry(12), entry(11), owned={12: None, 11: "b"}) == {}
 
 
+@pytest.mark.parametrize(("answered", "listed"), [("12", 12), (12, "12")])
+def test_a_number_and_its_digits_are_one_id(answered: int | str, listed: int | str) -> None:
+    """A POST's answer may tell an id in another form than the history: it is somebody's all the same."""
+    known = Known()
+    known.own(answered)
+    for owned in (known.owners([]), Known().owners([answered])):
+        assert found([intent()], entry(listed), owned=owned) == {}
+    assert found([intent()], entry(listed), owned=Known().owners(["012", "twelve"])) == {"a": listed}
+
+
 def test_what_was_claimed_before_is_found_again() -> None:
     """Whoever asks twice gets the same, whatever else is there by now."""
     assert found([intent()], entry(13), entry(12), entry(11), owned={11: "a"}) == {"a": 11}

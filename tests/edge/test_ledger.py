@@ -199,15 +199,31 @@ async def test_in_memory_rows_may_share_a_generation() -> None:
 
 @pytest.mark.anyio
 async def test_ids_of_any_kind_are_known(writer: LedgerWriter) -> None:
-    """Integers, however large, and texts are kept apart; the highest integer is known."""
+    """Integers, however large, and texts stay as they were; the highest integer is known."""
     assert await writer.highest_id() is None
     large = 2**70
-    ids: list[int | str] = [18, "18", "gen_1", large]
+    ids: list[int | str] = [18, "19", "gen_1", large]
     for row, number in zip(await planned(writer, 4), ids, strict=True):
         await accepted(writer, row, number)
-    assert await writer.owned([18, "18", "gen_1", "gen_2", 19, large]) == {18, "18", "gen_1", large}
+    assert await writer.owned([18, "19", "gen_1", "gen_2", 20, large]) == {18, "19", "gen_1", large}
     assert await writer.highest_id() == 18
     assert [row.generation.id for row in await writer.rows() if row.generation] == ids
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("before", "later"), [("18", 18), (18, "18"), (str(2**70), 2**70)])
+async def test_a_number_and_its_digits_are_one_id(path: Path, before: int | str, later: int | str) -> None:
+    """In whatever form an id was written down: the row keeps it, and no other row gets it in the other form."""
+    async with opened(path) as writer:
+        first, second = [await writer.add(evolve(REQUEST, key=key), index=0, repeat=0) for key in ("one", "two")]
+        first = await accepted(writer, first, before)
+        assert await writer.owned([before, later, "018"]) == {before, later}
+        second = await writer.move(second, "sending", sent_at=5.0)
+        with pytest.raises(LedgerError, match=r"belongs to item 'one'"):
+            await writer.move(second, "accepted", generation=generation(later))
+        done = await writer.move(first, "completed", generation=generation(later, "completed"))
+        assert done.generation is not None
+        assert done.generation.id == later
 
 
 @pytest.mark.anyio
