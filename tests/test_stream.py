@@ -328,6 +328,9 @@ COMPLETE: dict[str, tuple[Any, ...]] = {
     "no end and no [DONE]": (START, delta("Once upon")),
     "an event nobody can read": (START, delta("Once upon"), "data: {oops\n\n", delta(" a time"), END),
     "nothing but a start": (START,),
+    "the whole text at the end": (START, {**END, "result_text": "Once upon a time"}),
+    "the whole text at the end, after an empty piece": (START, delta(""), {**END, "content": "Once upon a time"}),
+    "the whole text at the end again": (START, delta("Once upon a time"), {**END, "result_text": "ONCE UPON A TIME"}),
 }
 
 
