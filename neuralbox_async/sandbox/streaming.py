@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neuralbox_async.sandbox import results
-from neuralbox_async.sandbox.account import Job
+from neuralbox_async.sandbox.account import INSTANT, Job
 from neuralbox_async.sandbox.replies import Family, View
 from neuralbox_async.sandbox.wire import Answer
 
@@ -16,7 +16,7 @@ def stream_answer(job: Job, family: Family, view: View) -> Answer:
     events = [_line(json.dumps(event)) for event in _events(job, family, view)]
     if job.error is None:
         events.append(_line("[DONE]"))
-    spacing = (job.due - job.created) / (len(events) - 1)
+    spacing = (job.due - job.created + INSTANT) / (len(events) - 1)
     return Answer(headers={"Content-Type": "text/event-stream"}, chunks=tuple(events), spacing=spacing)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 
-from neuralbox_async.sandbox.account import Account, Job
+from neuralbox_async.sandbox.account import INSTANT, Account, Job
 from neuralbox_async.sandbox.calendar import Calendar
 from neuralbox_async.sandbox.catalogue import CATALOGUE, Model
 from neuralbox_async.sandbox.counts import UNANSWERED, Requests
@@ -138,7 +138,7 @@ class World:
         if job.model.slow:
             return json_answer(self.family.created(job, self.view(ask, self.now)))
         answer = json_answer(self.family.created(job, self.view(ask, job.due)))
-        return Fault(delay=job.due - self.now).applied_to(answer)
+        return Fault(delay=job.due - self.now + INSTANT).applied_to(answer)
 
     def accept(self, wanted: Wanted) -> Job | Answer:
         """Book what is wanted and take its tokens (its charge cannot be escaped), or say why not."""

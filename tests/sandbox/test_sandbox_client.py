@@ -21,6 +21,19 @@ async def test_a_text(nb: AsyncNeuralBox, sandbox: Sandbox) -> None:
     assert [charge.tokens for charge in sandbox.charges] == [answer.tokens_spent]
 
 
+async def test_what_was_answered_stays_as_it_was_answered() -> None:
+    """However clocks round, what a POST or a stream has told completed is so in the very moment after."""
+    sandbox = Sandbox(plan="elite", balance=10_000)
+    async with sandbox.client() as nb:
+        for _ in range(50):
+            image = await nb.generate("dall-e-3", "A cat")
+            assert (await nb.read(image))[:4] == b"\x89PNG"
+            async with nb.stream("gpt-5", "Hello") as stream:
+                text = await stream.until_done()
+            assert [(await nb.get(each)).status for each in (image, text)] == ["completed"] * 2
+            await anyio.sleep(0.37)
+
+
 @pytest.mark.parametrize("family", ["a", "b"])
 async def test_a_video_is_waited_for_and_saved(family: str, tmp_path: Path) -> None:
     """Both reply families lead to the same finished video, and its file is fetched without the key."""
