@@ -22,7 +22,8 @@ ANY_HOST: Final = "*"
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 # Where clouds answer their own machines, outside of what every Python counts as private: Azure's, Oracle's.
 _METADATA: Final = (ipaddress.IPv4Network("168.63.129.16/32"), ipaddress.IPv4Network("192.0.0.0/24"))
-_KEY: Final = re.compile(r"[\x21-\x7e]{8,256}")
+# Source: the documented prefix. What lacks it is long, or it would stand in replies by chance, where keys are hidden.
+_KEY: Final = re.compile(r"nb_[\x21-\x7e]{1,253}|[\x21-\x7e]{8,256}")
 
 
 def checked_key(key: str | None) -> str:
@@ -34,7 +35,8 @@ def checked_key(key: str | None) -> str:
     stripped = key.strip()
     if not _KEY.fullmatch(stripped):
         raise UsageError(
-            "The API key must be 8 to 256 printable ASCII characters without spaces; copy it again from your profile."
+            "The API key must be printable ASCII without spaces, 8 to 256 characters, or fewer with its usual prefix; "
+            "copy it again from your profile."
         )
     return stripped
 

@@ -18,7 +18,7 @@ from neuralbox_async._core.addresses import (
 KEY = "nb_0123456789abcdefghijklmnopqrstuvwxyz012345678"
 
 
-@pytest.mark.parametrize("key", [KEY, f"  {KEY}\n", f"\t{KEY}\r\n", "nb_live_a1b2c3d4", "!" * 8, "x" * 256])
+@pytest.mark.parametrize("key", [KEY, f"  {KEY}\n", f"\t{KEY}\r\n", "nb_live_a1b2c3d4", "nb_test", "!" * 8, "x" * 256])
 def test_a_key_is_stripped(key: str) -> None:
     """White space around a key, as it comes from files and pastes, is not part of it."""
     assert checked_key(key) == key.strip()
@@ -32,7 +32,8 @@ def test_a_missing_key_says_where_to_get_one(key: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["short", "x" * 257, "nb_01 234567", "nb_01\n234567", "nb_01\x00234567", "nb_ключ1234", "nb_01\x7f23456"]
+    "key",
+    ["short", "nb_", "x" * 257, "nb_01 234567", "nb_01\n234567", "nb_01\x00234567", "nb_ключ1234", "nb_01\x7f23456"],
 )
 def test_a_broken_key_is_refused_before_it_is_sent(key: str) -> None:
     """Inner white space, control characters and other alphabets cannot stand in a header; the key is not shown."""
