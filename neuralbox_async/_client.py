@@ -33,7 +33,7 @@ from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
-from neuralbox_async._steps import MOST_BYTES
+from neuralbox_async._steps import MOST_BYTES, lacks_result
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
 if TYPE_CHECKING:  # loaded when they are used
@@ -301,7 +301,7 @@ class AsyncNeuralBox:
 
     async def _result(self, generation: Generation | int | str, timeout: float | None, max_bytes: int) -> "Source":
         deadline, most = self._deadline(timeout), checked_count("max_bytes", max_bytes, least=1)
-        if not isinstance(generation, Generation):
+        if not isinstance(generation, Generation) or lacks_result(generation):
             generation = await self._looks.look(_id(generation), deadline=deadline)
         return self._steps.source(generation, deadline=deadline, most=most)
 
@@ -417,9 +417,12 @@ class AsyncNeuralBox:
             )
         intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
         settle = None if settle is None else checked_wait("settle", settle)
+        found: Generation | None = None
         with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):
             found = await self._steps.reconcile(Doubts(self._http, no_owners, no_others), intent, settle=settle)
             self._http.reservations.reconcile(error.sent_at, found)
+            return None if found is None else await self._steps.whole(found)
+        if found is not None:
             return found
         raise evolve(error)
 

@@ -8,10 +8,10 @@ from attrs import frozen
 
 from neuralbox_async._core.api import Call
 from neuralbox_async._core.budget import Budget, Reservation
-from neuralbox_async._core.errors import GenerationFailedError, UsageError
+from neuralbox_async._core.errors import APIError, GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.known import Intent
-from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._core.models import COMPLETED, Generation, GenerationRequest, Id
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import READ_TIMEOUT, Exchange, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
@@ -109,6 +109,15 @@ class Steps:
             self.looks.jobs.remember(request, found)
         return found
 
+    async def whole(self, entry: Generation) -> Generation:
+        """Look at what the history shows as completed, as entries lack fields; the entry itself if no look succeeds."""
+        if entry.status != COMPLETED:
+            return entry
+        try:
+            return await self.looks.look(entry.id, deadline=clock.now() + READ_TIMEOUT)
+        except APIError:
+            return entry
+
     def source(self, generation: Generation, *, deadline: float, most: int = MOST_BYTES) -> "Source":
         """Return where the result of a completed generation comes from; of any other there is none."""
         from neuralbox_async._edge.files import Source  # noqa: PLC0415
@@ -126,6 +135,11 @@ class Steps:
     ) -> None:
         """Tell that nobody waits any more for something that may cost tokens."""
         self.http.tell(Abandoned(request=request, generation=generation, sent_at=sent_at))
+
+
+def lacks_result(generation: Generation) -> bool:
+    """Say whether this is an entry of the history that leaves out what was made."""
+    return generation.partial and generation.url is None and generation.text is None and not generation.failed
 
 
 def raise_if_failed(generation: Generation) -> None:

@@ -64,6 +64,15 @@ async def test_an_odd_answer_is_an_error_and_no_end() -> None:
             _ = [each async for each in nb.history(timeout=5)]
 
 
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_a_result_that_an_entry_leaves_out_is_asked_for(family: str) -> None:
+    """An entry of the history is taken for the generation that it stands for, with or without its text."""
+    async with Sandbox(family=family).client() as nb:
+        text = (await nb.generate("gpt-5", "Hello")).text
+        entries = [each async for each in nb.history()]
+        assert [(await nb.read(each)).decode() for each in entries] == [text]
+
+
 async def test_an_entry_is_listed_after_the_lag_with_a_short_prompt() -> None:
     """The sandbox's history can be late and curt, as real ones are."""
     sandbox = Sandbox(history_lag=10, history_prompt_length=5)

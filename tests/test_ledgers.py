@@ -281,6 +281,34 @@ async def test_a_single_lost_answer_can_be_reconciled(family: str) -> None:
     assert sandbox.booked == 1
 
 
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_what_is_reconciled_lacks_nothing(family: str) -> None:
+    """An entry of the history has no text in one family: what is completed is looked at once more."""
+    sandbox = rich(family=family)
+    sandbox.order(faults.lost())
+    async with sandbox.client() as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.generate("gpt-5", "Hello")
+        found = await nb.reconcile(caught.value)
+        assert found is not None
+        assert (found.status, found.partial, found.text) == ("completed", False, (await nb.get(found)).text)
+
+
+@pytest.mark.parametrize("fault", [faults.status(404, "not_found"), faults.hang()], ids=["refused", "no answer"])
+async def test_what_is_reconciled_is_found_even_if_it_cannot_be_looked_at(fault: faults.Fault) -> None:
+    """The history has shown it: what goes wrong afterwards is no reason to say that nobody knows."""
+    sandbox = rich()
+    sandbox.order(faults.lost())
+    sandbox.order(fault, on="GET /generate/{id}", times=None)
+    async with sandbox.client() as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.generate("gpt-5", "Hello")
+        for timeout in (None, 10):
+            found = await nb.reconcile(caught.value, timeout=timeout)
+            assert found is not None
+            assert (found.id, found.partial) == (18500, True)
+
+
 async def test_two_lost_twins_are_two_generations() -> None:
     """Equal requests get one entry each, also when they are reconciled one after the other."""
     sandbox = rich()
