@@ -129,7 +129,7 @@ class TextStream:
                 ended = evolve(read_generation({**self.generation.raw, "status": COMPLETED, **said}), raw=reply)
                 if not ended.failed:
                     await opened.finish()
-                return self._end(evolve(ended, text=self.text or ended.text or ""))
+                return self._end(evolve(ended, text=self.text or ended.text or "", head=self.generation.head))
             case Failed(reason=reason, reply=reply):
                 return self._end(evolve(self.generation, status=FAILED, error=reason, raw=reply))
             case _:

@@ -343,6 +343,7 @@ async def test_every_order_of_events_gives_the_whole_text(case: str) -> None:
     assert "" not in pieces
     assert "".join(pieces) == stream.generation.text == "Once upon a time"
     assert (stream.generation.id, stream.generation.tokens_spent) == (7, 3)
+    assert stream.generation.head is not None
     assert [request.method for request in wire.requests].count("POST") == 1
 
 
