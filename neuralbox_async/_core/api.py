@@ -368,7 +368,8 @@ def status_error(call: Call[Any], answer: Answer) -> APIStatusError:
     said = (f"{code}: {words}" if code and words else words or code or _excerpt(answer.body)).rstrip(".")
     advice = _STATUS_ADVICE.get(answer.status, "")
     if 300 <= answer.status < 400 and "location" in answer.headers:
-        advice = f"Redirects are never followed; set base_url to {answer.headers['location']}."
+        moved_to = answer.headers["location"].removesuffix(call.path)
+        advice = f"Redirects are never followed; set base_url to {moved_to}."
     return error_class(answer.status)(
         _line(f"{call.operation}{about}: HTTP {answer.status}: {said}. {advice}", 500),
         retryable=answer.status in PASSING_STATUSES,

@@ -116,6 +116,13 @@ def test_a_redirect_says_where_the_api_has_gone(status: int) -> None:
     )
 
 
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_a_redirect_names_a_base_url_that_works(status: int) -> None:
+    """The call's own path is not part of it, or the next call would go to …/generate/7/generate/7."""
+    moved = str(refusal(status, location="https://elumenta.ru/api/v2/generate/7"))
+    assert moved.endswith("set base_url to https://elumenta.ru/api/v2.")
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "seconds"),
     [
