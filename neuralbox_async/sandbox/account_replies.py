@@ -25,7 +25,7 @@ def model(model: Model) -> Reply:
         "name": model.slug,
         "category": CATEGORIES.get(model.kind, model.kind),
         "provider": "Sandbox",
-        "min_plan": "free" if high <= 1 else "basic",
+        "min_plan": model.min_plan,
         "token_cost": model.price({}),
         "min_token_cost": low,
         "max_token_cost": high,

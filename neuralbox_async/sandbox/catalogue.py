@@ -3,12 +3,27 @@
 import math
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
 Kind = Literal["text", "image", "video", "music", "speech", "stt", "tool"]
 
+# Source: EL concepts/tokens, where these are marked as the Starter tier's.
+_STARTER: Final = frozenset(
+    {
+        "gpt-5-nano",
+        "claude-haiku-4.5",
+        "gemini-2.5-flash",
+        "deepseek-v3",
+        "grok-4-fast",
+        "photon-flash",
+        "dall-e-3",
+        "luma-ray2-flash",
+        "musicgen",
+        "whisper",
+    }
+)
 # The 90 % quantile of the standard normal law.
 _Z90 = 1.2815515655446004
 
@@ -36,6 +51,11 @@ class Model:
     def writes(self) -> bool:
         """Say whether its results are texts."""
         return self.kind in ("text", "stt")
+
+    @property
+    def min_plan(self) -> str:
+        """Return the smallest plan that may use it: "free" for the Starter tier."""
+        return "free" if self.slug in _STARTER else "basic"
 
     def price(self, params: Mapping[str, Any]) -> int:
         """Return the tokens a generation with these parameters costs.

@@ -38,7 +38,7 @@ class History:
         if query.keys() & FILTERS:
             shown = list(filter(_filter(query, view), shown))
         items = [family.entry(job, self._prompt(job), category(job), view) for job in _slice(shown, number, limit)]
-        return {"items": items, "total": len(shown), "page": number, "limit": limit}
+        return family.listed(items, len(shown), number, limit)
 
     def _prompt(self, job: Job) -> str:
         short = self.prompt_length

@@ -4,7 +4,8 @@ Family "a" is what the quickstart shows, "b" what the older pages show (contract
 shapes. Where no sample shows a kind of result, its nearest neighbour's shape is taken.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -35,12 +36,16 @@ class View:
 
 @frozen(kw_only=True)
 class Family:
-    """One documented family: how ids look, and what the replies say; `streamed` is what the end of a stream says."""
+    """One documented family: how ids look, and what the replies say.
+
+    `listed` is a page of the history around its entries, `streamed` what the end of a stream says.
+    """
 
     identify: Callable[[int], int | str]
     created: Callable[[Job, View], Reply]
     looked_at: Callable[[Job, View], Reply]
     entry: Callable[[Job, str, str, View], Reply]
+    listed: Callable[[Sequence[Reply], int, int, int], Reply]
     balance: Callable[[Plan, int, Calendar], Reply]
     streamed: Callable[[Job, View], Reply]
 
@@ -175,6 +180,14 @@ def _entry_b(job: Job, prompt: str, category: str, view: View) -> Reply:
     return {**head, "url": url, "tokens_used": job.cost if completed else 0}
 
 
+def _listed_a(items: Sequence[Reply], total: int, page: int, limit: int) -> Reply:
+    return {"items": items, "total": total, "page": page, "limit": limit}
+
+
+def _listed_b(items: Sequence[Reply], total: int, page: int, limit: int) -> Reply:
+    return {**_listed_a(items, total, page, limit), "pages": math.ceil(total / limit)}
+
+
 def _balance_a(plan: Plan, tokens: int, calendar: Calendar) -> Reply:
     return {"token_balance": tokens, "plan": plan.name, "plan_expires_at": _expiry(plan, calendar)}
 
@@ -200,6 +213,7 @@ FAMILIES: Mapping[str, Family] = {
         created=_created_a,
         looked_at=_looked_at_a,
         entry=_entry_a,
+        listed=_listed_a,
         balance=_balance_a,
         streamed=lambda job, _view: {"id": job.id, "tokens_spent": job.cost},
     ),
@@ -208,6 +222,7 @@ FAMILIES: Mapping[str, Family] = {
         created=_told_b,
         looked_at=_told_b,
         entry=_entry_b,
+        listed=_listed_b,
         balance=_balance_b,
         streamed=lambda job, view: {"id": job.id, "tokens_used": job.cost, "balance_remaining": view.balance},
     ),

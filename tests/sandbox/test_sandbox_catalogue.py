@@ -8,6 +8,13 @@ import pytest
 from neuralbox_async.sandbox import CATALOGUE, Model, Sandbox
 
 
+def test_the_starter_tier_is_the_documented_one() -> None:
+    """The smallest plan that may use a model is told as the documentation has it, whatever the model costs."""
+    starter = {slug for slug, model in CATALOGUE.items() if model.min_plan == "free"}
+    texts = {"gpt-5-nano", "claude-haiku-4.5", "gemini-2.5-flash", "deepseek-v3", "grok-4-fast"}
+    assert starter == texts | {"photon-flash", "dall-e-3", "luma-ray2-flash", "musicgen", "whisper"}
+
+
 @pytest.mark.parametrize(
     ("model", "params", "tokens"),
     [

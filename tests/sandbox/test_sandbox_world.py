@@ -72,6 +72,8 @@ def test_a_video_is_pending_and_then_completed() -> None:
         ("finished", "kling-v2.1-pro", "A cat", "b", "status_completed.b"),
         ("finished", "kling-v2.1-pro", "Forbidden", "b", "status_failed.b"),
         ("finished", "elevenlabs-music", "A song", "b", "generate_music_completed.b"),
+        ("history", "dall-e-3", "A cat", "a", "history.a"),
+        ("history", "dall-e-3", "A cat", "b", "history.b"),
         ("balance", "gpt-5", "Hello", "a", "balance.a"),
         ("balance", "gpt-5", "Hello", "b", "balance.b"),
     ],
@@ -85,6 +87,7 @@ def test_replies_have_the_documented_fields(kind: str, model: str, prompt: str, 
         "created": lambda: created,
         "pending": lambda: get(world, looked_at, now=1),
         "finished": lambda: get(world, looked_at, now=1000),
+        "history": lambda: get(world, "/user/history", now=1000),
         "balance": lambda: get(world, "/balance"),
     }[kind]()
     assert shape(read(told)) == documented(sample)
@@ -110,6 +113,8 @@ def shape(value: Any) -> Any:
     """Return a reply with every value replaced by its type's name."""
     if isinstance(value, dict):
         return {name: shape(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [shape(member) for member in value]
     return type(value).__name__
 
 
