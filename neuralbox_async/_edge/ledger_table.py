@@ -140,11 +140,11 @@ class Table:
 
     def _write(self, before: Row, after: Row, values: Sequence[Any]) -> None:
         gen_id = None if after.generation is None else _stored_id(after.generation.id)
-        owner = None if gen_id is None else self._owner(gen_id)
+        owners = [] if gen_id is None else self._owners(gen_id)
         # Nobody claims from a ledger in memory, and a test's service may answer every POST with the same id.
-        if owner is not None and owner != after.number and self.database.path is not None:
+        if owners and after.number not in owners and self.database.path is not None:
             raise LedgerError(
-                f"Generation {gen_id} belongs to item {self._key(owner)!r} of the ledger {self.database.name}, "
+                f"Generation {gen_id} belongs to item {self._key(owners[0])!r} of the ledger {self.database.name}, "
                 f"so it cannot be that of item {after.key!r}; look for another one."
             )
         done = self.database.execute(
@@ -158,7 +158,7 @@ class Table:
                 f"Item {before.key!r} of the ledger {self.database.name} is {now[0] if now else 'gone'}, "
                 f"not {before.state}, so it cannot become {after.state} now; read it again."
             )
-        if gen_id is not None and owner is None:
+        if gen_id is not None and not owners:
             self.database.execute("INSERT INTO owner VALUES (?, ?)", (gen_id, after.number))
         self._add_event(after.number, before.state, after.state, after.changed_at, gen_id)
 
@@ -182,7 +182,7 @@ class Table:
 
     def owned(self, ids: Collection[Id]) -> set[Id]:
         """Return those ids that are or were a row's."""
-        return {each for each in ids if self._owner(each) is not None}
+        return {each for each in ids if self._owners(each)}
 
     def highest_id(self) -> int | None:
         """Return the highest integer id that is or was a row's."""
@@ -204,11 +204,11 @@ class Table:
             changed_at=changed_at,
         )
 
-    def _owner(self, gen_id: Id) -> int | None:
-        """Return whose an id is, in whatever form it was written down."""
+    def _owners(self, gen_id: Id) -> Sequence[int]:
+        """Return whose an id is, in whatever form it was written; earlier versions may have let two rows have it."""
         forms = _stored_id(identity(gen_id)), str(gen_id)
-        found = self.database.execute("SELECT number FROM owner WHERE gen_id IN (?, ?)", forms).fetchone()
-        return None if found is None else int(found[0])
+        found = self.database.execute("SELECT number FROM owner WHERE gen_id IN (?, ?)", forms)
+        return [int(number) for (number,) in found]
 
     def _key(self, number: int) -> str:
         found = self.database.execute("SELECT key FROM item WHERE number = ?", (number,)).fetchone()

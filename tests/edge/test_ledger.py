@@ -93,7 +93,9 @@ def states(path: Path) -> dict[str, str]:
 def sql(path: Path, statement: str) -> list[Any]:
     """Run a statement on a file that no run has open."""
     with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(statement).fetchall()
+        found = connection.execute(statement).fetchall()
+        connection.commit()
+        return found
 
 
 # --- rows and steps ---------------------------------------------------------------------------------------------------
@@ -224,6 +226,20 @@ async def test_a_number_and_its_digits_are_one_id(path: Path, before: int | str,
         done = await writer.move(first, "completed", generation=generation(later, "completed"))
         assert done.generation is not None
         assert done.generation.id == later
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_has_given_one_id_to_two_rows_goes_on(path: Path) -> None:
+    """An earlier version took the number and its digits for two: both rows still come to their end."""
+    async with opened(path) as writer:
+        first, second = [await writer.add(evolve(REQUEST, key=key), index=0, repeat=0) for key in ("one", "two")]
+        await accepted(writer, first, "18")
+        second = await accepted(writer, second, 19)
+    sql(path, "UPDATE owner SET gen_id = 18 WHERE gen_id = 19")
+    async with opened(path) as writer:
+        for row in await writer.rows():
+            await writer.move(row, "completed", generation=generation(18, "completed"))
+    assert states(path) == {"one": "completed", "two": "completed"}
 
 
 @pytest.mark.anyio
