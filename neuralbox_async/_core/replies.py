@@ -107,6 +107,8 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "partial": (),
     "head": (),
 }
+# Fields of ours that are nothing when they are empty; an empty text is a text.
+_ADDRESSES: Final = frozenset({"url", "thumbnail_url"})
 # What is called otherwise in the replies about one thing only.
 _OWN_NAMES: Final[Mapping[type, Mapping[str, tuple[str, ...]]]] = {
     Model: {"slug": ("slug", "model_slug", "id")},
@@ -150,7 +152,7 @@ def _named(reply: Mapping[str, Any], result: type[Any], head: Head | None = None
         ours = fields_of.get(name)
         if ours is None:
             extra[name] = value
-        elif value is not None:
+        elif value is not None and not (value == "" and ours in _ADDRESSES):
             named[ours] = value if ours not in named else _preferred(reply, _FIELDS[result][ours])
     if result is Generation and "metadata" not in named:
         named["metadata"] = {ours: extra.pop(theirs) for theirs, ours in _FLAT_METADATA.items() if theirs in extra}
@@ -160,7 +162,8 @@ def _named(reply: Mapping[str, Any], result: type[Any], head: Head | None = None
 
 def _preferred(reply: Mapping[str, Any], names: Sequence[str]) -> object:
     """Return the value of the first of these names that has one."""
-    return next(reply[name] for name in names if reply.get(name) is not None)
+    found = [reply[name] for name in names if reply.get(name) is not None]
+    return next((each for each in found if each != ""), found[0])
 
 
 def _page(reply: Mapping[str, Any], _head: Head | None, known: Recall) -> HistoryPage:

@@ -256,6 +256,13 @@ def test_an_id_is_kept_as_received(generation_id: int | str) -> None:
     assert type(found) is type(generation_id)
 
 
+def test_an_empty_address_is_none() -> None:
+    """A text that comes with an empty address is a text, and not a file that nobody can fetch."""
+    found = reply(result_text="", result_url="", thumbnail_url="")
+    assert (found.text, found.url, found.thumbnail_url) == ("", None, None)
+    assert reply(result_url="", url=f"{STORAGE}/7.png").url == f"{STORAGE}/7.png"
+
+
 def test_unknown_fields_stay_reachable() -> None:
     """What a newer service adds can be read from `extra` and from `raw`."""
     found = reply(seed=42, safety={"level": 3})
