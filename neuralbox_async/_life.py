@@ -15,6 +15,7 @@ from neuralbox_async._core.budget import Reservation
 from neuralbox_async._core.errors import (
     APIError,
     APIStatusError,
+    Billed,
     GenerationFailedError,
     GenerationTimeoutError,
     LedgerError,
@@ -101,8 +102,13 @@ class Life:
         return steps[self.row.state]()
 
     async def _move(self, to: str, **changes: Unpack[Changes]) -> bool:
-        self.row = await self._shared.ledger.move(self.row, to, **changes)
-        return True
+        try:
+            self.row = await self._shared.ledger.move(self.row, to, **changes)
+        except LedgerError as error:
+            failure = error
+        else:
+            return True
+        raise _about(failure, changes.get("generation") or self.row.generation)
 
     # --- planned, sending --------------------------------------------------------------------------------------------
 
@@ -252,6 +258,15 @@ def intent(row: Row, ledger: "LedgerWriter") -> Intent:
     sent_at = row.sent_at or 0.0
     key = f"{ledger.identity}:{row.key}:{row.submissions}:{sent_at}"
     return Intent(key=key, request=row.request, sent_at=sent_at, after_id=row.after_id)
+
+
+def _about(error: LedgerError, generation: Generation | None) -> LedgerError:
+    """Say of which generation a ledger could not take something, and whether that one costs tokens."""
+    if generation is None:
+        return error
+    free = generation.failed or (generation.done and generation.tokens_spent == 0)
+    billed: Billed = "no" if free else "yes" if generation.done else "unknown"
+    return evolve(error, billed=billed, generation_id=generation.id)
 
 
 def _in_doubt(row: Row, message: str) -> OutcomeUnknownError:

@@ -1,11 +1,13 @@
 """Bulk runs with a ledger, told as stories on the sandbox: whoever runs again goes on where the last one was."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+import resource
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from attrs import evolve
 
@@ -522,3 +524,46 @@ async def test_what_was_claimed_for_an_item_that_was_left_is_found_again(tmp_pat
         async with nb.generate_many(CLIPS[:2], ledger=path) as outcomes:
             assert [outcome.error async for outcome in outcomes] == [None, None]
     assert sandbox.booked == 2
+
+
+# --- what a ledger cannot take ----------------------------------------------------------------------------------------
+
+
+def answering(**completed: Any) -> AsyncNeuralBox:
+    """Return a client whose service has one generation, which every POST is told of, and every look as completed."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told = {"status": "pending"} if request.method == "POST" else {"status": "completed", **completed}
+        return httpx.Response(200, json={"id": 7, **told})
+
+    return AsyncNeuralBox("nb_test_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond a megabyte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize(("tokens", "billed"), [(3, "yes"), (None, "yes"), (0, "no")])
+async def test_what_cannot_be_written_says_what_it_is_about(tokens: int | None, billed: str, tmp_path: Path) -> None:
+    """A disk that refuses a result has not made it free: the error has the generation's id, and whether it costs."""
+    nb = answering(result_text="x" * 2_000_000, tokens_spent=tokens)
+    async with nb, nb.generate_many(CLIPS[:1], ledger=tmp_path / "run.db") as outcomes:
+        (outcome,) = [each async for each in outcomes]
+    assert isinstance(outcome.error, LedgerError)
+    assert (outcome.error.billed, outcome.error.generation_id) == (billed, 7)
+
+
+async def test_an_id_of_another_item_may_cost(tmp_path: Path) -> None:
+    """Two POSTs and one id: nobody knows what the second one cost."""
+    nb = answering(result_text="")
+    async with nb, nb.generate_many(CLIPS[:2], ledger=tmp_path / "run.db", max_concurrency=1) as outcomes:
+        first, second = [each.error async for each in outcomes]
+    assert first is None
+    assert isinstance(second, LedgerError)
+    assert (second.billed, second.generation_id) == ("unknown", 7)
