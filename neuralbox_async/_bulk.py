@@ -243,7 +243,8 @@ class Run:
     # --- leaving -----------------------------------------------------------------------------------------------------
 
     def _leave(self, request: GenerationRequest, row: Row) -> None:
-        if not self._ledger.is_kept and (row.generation is not None or row.state == rows.IN_DOUBT):
+        # One that is still being sent was cancelled itself, as when asyncio.run ends.
+        if not self._ledger.is_kept and (row.generation is not None or row.state in (rows.SENDING, rows.IN_DOUBT)):
             self._steps.abandon(request, row.generation, sent_at=row.sent_at)
 
     def _untaken(self, outcome: Outcome) -> None:

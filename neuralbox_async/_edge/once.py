@@ -168,11 +168,11 @@ class Once(Generic[T]):
         request = self.call.request
         if request is None or not witness.pulled or self.trail.is_written:
             return
-        for found in outcome:
-            if isinstance(found, Generation):
-                self.tell(Abandoned(request=request, generation=found, sent_at=witness.sent_at))
-            elif isinstance(found, OutcomeUnknownError) or not isinstance(found, NeuralBoxError):
-                self.tell(Abandoned(request=request, generation=None, sent_at=witness.sent_at))
+        found = outcome[0] if outcome else None  # nothing came of one cancelled itself, as when asyncio.run ends
+        if isinstance(found, Generation):
+            self.tell(Abandoned(request=request, generation=found, sent_at=witness.sent_at))
+        elif isinstance(found, OutcomeUnknownError) or not isinstance(found, NeuralBoxError):
+            self.tell(Abandoned(request=request, generation=None, sent_at=witness.sent_at))
 
 
 def timed_out(call: Call[Any]) -> APITimeoutError:

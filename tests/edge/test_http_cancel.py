@@ -1,7 +1,7 @@
 """Cancelled: nothing is sent that need not be, and what was paid for is heard of if it can be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -9,7 +9,15 @@ import anyio
 import httpx
 import pytest
 
-from neuralbox_async import Abandoned, APITimeoutError, AsyncNeuralBox, Event, OutcomeUnknownError, Requested
+from neuralbox_async import (
+    Abandoned,
+    APITimeoutError,
+    AsyncNeuralBox,
+    Event,
+    GenerationRequest,
+    OutcomeUnknownError,
+    Requested,
+)
 from neuralbox_async.sandbox import VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
@@ -210,6 +218,32 @@ async def test_asyncio_s_own_cancel_before_the_pull_sends_nothing() -> None:
         await task
     assert (wire.begun, wire.pulled, abandoned(events)) == (1, 0, [])
     await assert_all_free(nb, wire)
+
+
+async def one(nb: AsyncNeuralBox) -> None:
+    """Ask for one generation."""
+    await nb.submit("gpt-5", "Hello")
+
+
+async def many(nb: AsyncNeuralBox) -> None:
+    """Ask for it in a run without a ledger."""
+    async with nb.generate_many([GenerationRequest("gpt-5", "Hello")]) as outcomes:
+        await anext(outcomes)
+
+
+@only_asyncio
+@pytest.mark.parametrize("ask", [one, many])
+async def test_the_end_of_asyncio_s_loop_is_no_silence(ask: Callable[[AsyncNeuralBox], Awaitable[None]]) -> None:
+    """`asyncio.run` ends by cancelling each task there is, the POST's own too: nobody heard its id, which is told."""
+    events: list[Event] = []
+    before = asyncio.all_tasks()
+    task = asyncio.ensure_future(ask(client(Slow(after=60), events)))
+    await asyncio.sleep(1)
+    for each in asyncio.all_tasks() - before:
+        each.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert abandoned(events) == [None]
 
 
 @only_asyncio
