@@ -91,8 +91,9 @@ class Run:
         doubts = Doubts(steps.http, ledger.owned, self._in_doubt)
         self._shared = Shared(steps=steps, ledger=ledger, doubts=doubts, wishes=wishes, may_submit=self._may_submit)
         self._index = -1
-        self._keys: set[str] = set()
-        self._repeats = Counter[int]()  # by digest, as a number: a large input has many
+        # What was asked for under which key, as a digest, and how often without one. Numbers: a large input has many.
+        self._keys: dict[str, int] = {}
+        self._repeats = Counter[int]()
         self._left: deque[Row] = deque()
         self._last_left = 0
         self._ending = Ending()
@@ -153,16 +154,24 @@ class Run:
             raise UsageError(f"Item {index} must be a GenerationRequest, not {type(request).__name__}.")
         if key is None and not self._ledger.is_kept:
             return index  # nobody will ever ask for it again
-        if key is None:
-            digest = int(rows.digest(request), 16)
-            self._repeats[digest] += 1
-            return self._repeats[digest] - 1
-        if not isinstance(key, str) or not key.strip():
+        if key is not None and (not isinstance(key, str) or not key.strip()):
             raise UsageError(f"Item {index} has the key {key!r}; a key is a text that is not empty.")
-        if key in self._keys:
-            raise UsageError(f"Item {index} has the key {key!r} of an earlier item; make keys unique in a run.")
-        self._keys.add(key)
-        return 0
+        digest = rows.digest(request) if self._ledger.is_kept else "0"
+        number = int(digest, 16)
+        repeat = self._repeats[number] if key is None else 0
+        name = rows.made_key(digest, repeat) if key is None else key
+        if name in self._keys or self._is_made(name):
+            raise UsageError(f"Item {index} has the key {name!r} of an earlier item; make keys unique in a run.")
+        if key is None:
+            self._repeats[number] += 1
+        else:
+            self._keys[key] = number
+        return repeat
+
+    def _is_made(self, key: str) -> bool:
+        """Say whether this key was made for an item of this input that has none of its own."""
+        made = rows.read_made_key(key)
+        return made is not None and made[1] < self._repeats[int(made[0], 16)]
 
     async def _next_left_over(self) -> Row:
         """Return the next item that the ledger has begun and the input has not named."""
@@ -180,11 +189,11 @@ class Run:
             self._left.extend(found)
 
     def _is_named(self, row: Row) -> bool:
-        """Say whether the input has had this item."""
-        if row.request.key is not None:
-            return row.key in self._keys
-        digest, _, repeat = row.key.rpartition("-")
-        return int(repeat) < self._repeats[int(digest, 16)]
+        """Say whether the input has had this item; one that is not sent also if it asks for something else by now."""
+        if self._is_made(row.key):
+            return True
+        asked = self._keys.get(row.key)
+        return asked is not None and (row.state == rows.PLANNED or asked == int(rows.digest(row.request), 16))
 
     @property
     def _unfinished(self) -> tuple[str, ...]:

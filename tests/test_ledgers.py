@@ -28,6 +28,7 @@ from neuralbox_async import (
     UnprocessableEntityError,
     UsageError,
 )
+from neuralbox_async._core.rows import row_key
 from neuralbox_async.sandbox import Sandbox, faults, http_client
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,42 @@ async def test_a_changed_request_under_an_old_key_is_an_error(tmp_path: Path) ->
     assert isinstance(outcome.error, UsageError)
     assert "clip-0" in str(outcome.error)
     assert sandbox.booked == 1
+
+
+async def test_what_a_changed_request_has_begun_under_its_key_is_finished(tmp_path: Path) -> None:
+    """The line was edited while its clip was being made: that is paid for, so it comes last, as it was asked for."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    async with sandbox.client() as nb, nb.generate_many(CLIPS[:1], ledger=path):
+        await anyio.sleep(3)
+    changed, begun = await run(sandbox, [evolve(CLIPS[0], prompt="another")], path)
+    assert isinstance(changed.error, UsageError)
+    assert (begun.request, begun.error, sandbox.booked) == (CLIPS[0], None, 1)
+
+
+async def test_what_was_changed_before_it_was_sent_is_not_sent_as_it_was(tmp_path: Path) -> None:
+    """Nobody wants to pay for a prompt that he has mended."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    sandbox.order(faults.status(402, "insufficient_tokens"))
+    with pytest.raises(InsufficientTokensError):
+        await run(sandbox, CLIPS[:1], path)
+    (changed,) = await run(sandbox, [evolve(CLIPS[0], prompt="another")], path)
+    assert isinstance(changed.error, UsageError)
+    assert sandbox.booked == 0
+
+
+@pytest.mark.parametrize("step", [1, -1])
+async def test_an_item_may_be_named_by_the_key_that_it_was_given(tmp_path: Path, step: int) -> None:
+    """Whoever feeds a run with what `export` says of it has the same items, each once."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    plain = evolve(CLIPS[0], key=None)
+    named = evolve(plain, key=row_key(plain, 0))
+    first, second = [plain, named][::step]
+    async with sandbox.client() as nb, nb.generate_many([first], ledger=path):
+        await anyio.sleep(3)
+    (outcome,) = await run(sandbox, [second], path)
+    assert (outcome.key, outcome.error, sandbox.booked) == (named.key, None, 1)
+    _, twin = await run(sandbox, [first, second], path)
+    assert isinstance(twin.error, UsageError)
 
 
 async def test_a_lost_answer_is_found_in_the_history(tmp_path: Path) -> None:

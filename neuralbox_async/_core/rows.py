@@ -10,6 +10,7 @@ A generation is kept as the reply it was read from, so that what a later version
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
@@ -165,9 +166,23 @@ def digest(request: GenerationRequest) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
+_MADE_KEY: Final = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,8})")
+
+
 def row_key(request: GenerationRequest, repeat: int) -> str:
     """Return the caller's key; else one for the `repeat`-th (from 0) item that asks for the same."""
-    return request.key if request.key is not None else f"{digest(request)}-{repeat}"
+    return request.key if request.key is not None else made_key(digest(request), repeat)
+
+
+def made_key(digest: str, repeat: int) -> str:
+    """Return the key of the `repeat`-th (from 0) item without one of its own that asks for what has this digest."""
+    return f"{digest}-{repeat}"
+
+
+def read_made_key(key: str) -> tuple[str, int] | None:
+    """Return the digest and the repeat that a key was made of; None if it was not."""
+    found = _MADE_KEY.fullmatch(key)
+    return None if found is None else (found[1], int(found[2]))
 
 
 # --- as text ---------------------------------------------------------------------------------------------------------
