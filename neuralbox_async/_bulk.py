@@ -105,14 +105,23 @@ class Run:
         highest = await self._ledger.highest_id()
         if highest is not None:
             self._steps.http.known.see(highest)
-        if self._ledger.is_kept and self._steps.budgets:
-            summary = await self._ledger.summary()
-            for budget in self._steps.budgets:
-                budget.take_over(self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved)
         async for row in self._every(rows.SENDING):  # a process died between this row's commit and its answer's
             await self._ledger.move(row, rows.IN_DOUBT)
+        if self._ledger.is_kept and self._steps.budgets:
+            await self._take_over()
         async with fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results:
             yield results
+
+    async def _take_over(self) -> None:
+        """Let the budgets know what other runs have spent, and what may become of what these have begun."""
+        for state in (rows.IN_DOUBT, rows.ACCEPTED):
+            async for row in self._every(state):
+                if row.reserved is None:  # it was sent without a budget
+                    price = await self._steps.price(row.request, deadline=clock.now() + self._wishes.seconds)
+                    await self._ledger.move(row, state, error=row.error, reserved=price)
+        summary = await self._ledger.summary()
+        for budget in self._steps.budgets:
+            budget.take_over(self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved)
 
     async def _every(self, state: str) -> AsyncIterator[Row]:
         last = 0

@@ -431,6 +431,19 @@ async def test_a_run_that_was_left_settles_what_it_set_aside(tmp_path: Path) -> 
     assert (budget.reserved, budget.spent) == (0, 90)
 
 
+async def test_a_budget_counts_what_was_begun_without_one(tmp_path: Path) -> None:
+    """The first run had no budget: what it left under way and in doubt may cost as much, and is set aside now."""
+    sandbox, path, budget = rich(), tmp_path / "run.db", Budget(40)
+    sandbox.order(faults.lost())
+    async with sandbox.client() as nb, nb.generate_many(CLIPS[:2], ledger=path, settle=1_000):
+        await anyio.sleep(0.5)
+    async with sandbox.client() as nb, nb.generate_many(CLIPS[:3], ledger=path, budget=budget) as outcomes:
+        assert (budget.reserved, budget.spent) == (30, 0)
+        errors = [each.error async for each in outcomes if each.error]
+    assert [type(error) for error in errors] == [BudgetExceededError]
+    assert (budget.reserved, budget.spent) == (0, sum(each.tokens for each in sandbox.charges)) == (0, 30)
+
+
 async def test_a_client_s_budget_holds_for_single_calls() -> None:
     """The same rule for generate and submit; a failed generation gives its price back."""
     sandbox, budget = rich(), Budget(40)

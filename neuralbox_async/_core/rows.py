@@ -33,7 +33,7 @@ DROPPED: Final = "dropped"
 FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     PLANNED: frozenset({SENDING, FAILED, DROPPED}),
     SENDING: frozenset({ACCEPTED, COMPLETED, FAILED, PLANNED, IN_DOUBT}),
-    IN_DOUBT: frozenset({ACCEPTED, COMPLETED, FAILED, PLANNED, DROPPED}),
+    IN_DOUBT: frozenset({ACCEPTED, COMPLETED, FAILED, PLANNED, DROPPED, IN_DOUBT}),
     ACCEPTED: frozenset({COMPLETED, FAILED, ACCEPTED}),
     COMPLETED: frozenset({SAVED, COMPLETED}),
     SAVED: frozenset({COMPLETED}),
@@ -43,6 +43,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
 STATES: Final = tuple(FOLLOWS)
 # May cost tokens, and what it costs is not known yet: a budget's reservation stands.
 _OPEN: Final = frozenset({SENDING, IN_DOUBT, ACCEPTED})
+_PAID: Final = frozenset({COMPLETED, SAVED})
 
 
 @frozen(kw_only=True)
@@ -132,22 +133,24 @@ def moved(row: Row, to: str, *, at: float, **changes: Unpack[Changes]) -> Row:
     """Return the row after a step, or raise LedgerError if no such step leads there.
 
     Error and path are what this step says. The generation stays until another comes, or until the item is planned
-    anew. A reservation stays while the cost is unknown.
+    anew. A reservation stays while the cost is unknown: of what is completed too, if the service does not say it.
     """
     if to not in FOLLOWS[row.state]:
         allowed = ", ".join(sorted(FOLLOWS[row.state]))
         raise LedgerError(f"Item {row.key!r} is {row.state} and cannot become {to}; it can become: {allowed}.")
     sends, reserved = to == SENDING, changes.get("reserved")
+    generation = None if to == PLANNED else changes.get("generation") or row.generation
+    is_open = to in _OPEN or (to in _PAID and generation is not None and generation.tokens_spent is None)
     return evolve(
         row,
         state=to,
-        generation=None if to == PLANNED else changes.get("generation") or row.generation,
+        generation=generation,
         error=changes.get("error"),
         path=changes.get("path"),
         sent_at=changes.get("sent_at") if sends else row.sent_at,
         after_id=changes.get("after_id") if sends else row.after_id,
         submissions=row.submissions + sends,
-        reserved=(row.reserved if reserved is None else reserved) if to in _OPEN else None,
+        reserved=(row.reserved if reserved is None else reserved) if is_open else None,
         changed_at=at,
     )
 

@@ -268,7 +268,9 @@ def _stored_count(tokens: int | None) -> int | None:
 
 
 def _changing(row: Row) -> tuple[Any, ...]:
-    spent = None if row.generation is None else row.generation.tokens_spent
+    # Of what is pending or has failed nothing is charged, whatever the service says that it may cost.
+    is_paid = row.generation is not None and row.state in (rows.COMPLETED, rows.SAVED)
+    spent = row.generation.tokens_spent if row.generation is not None and is_paid else None
     after_id = None if row.after_id is None else _stored_id(row.after_id)
     return (
         row.state,

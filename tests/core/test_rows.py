@@ -68,6 +68,13 @@ def test_a_reservation_ends_when_the_cost_is_known() -> None:
     assert moved(row(state="in_doubt", reserved=26), "dropped", at=9.0).reserved is None
 
 
+def test_a_cost_that_the_service_does_not_say_stays_set_aside() -> None:
+    """Done, and in a file: the price is all that is known of what it cost."""
+    silent = evolve(GENERATION, tokens_spent=None)
+    completed = moved(row(state="accepted", reserved=26), "completed", at=9.0, generation=silent)
+    assert (completed.reserved, moved(completed, "saved", at=9.0).reserved) == (26, 26)
+
+
 def test_a_generation_stays_until_the_item_is_planned_anew() -> None:
     """The last that is known of it goes with the row, error and path are what the last step says."""
     failed = moved(row(state="accepted", generation=GENERATION), "failed", at=9.0, error=NeuralBoxError("why"))

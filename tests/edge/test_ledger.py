@@ -862,9 +862,9 @@ async def story(path: Path) -> None:
             if key == "in_doubt":
                 await writer.move(row, "in_doubt")
             elif key in ("accepted", "completed", "failed"):
-                row = await writer.move(row, "accepted", generation=generation(f"gen_{key}"))
+                row = await writer.move(row, "accepted", generation=generation(f"gen_{key}", tokens_spent=30))
             if key in ("completed", "failed"):
-                spent = 26 if key == "completed" else 0
+                spent = 26 if key == "completed" else 30
                 await writer.move(row, key, generation=generation(f"gen_{key}", key, tokens_spent=spent))
 
 
