@@ -44,6 +44,26 @@ def test_the_same_command_again_costs_nothing(cli: Any, service: Sandbox, tmp_pa
     assert len(service.charges) == 1
 
 
+def test_a_full_disk_is_one_line_of_error(cli: Any, service: Sandbox, tmp_path: Path) -> None:
+    """outcomes.jsonl takes half a line more: the run stops, and the next one mends that."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "outcomes.jsonl"
+    path.write_text("[]\n" * 200_000)  # larger than whatever else is written
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = write(tmp_path, TEXT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_050, before[1]))
+    try:
+        ended = cli.run("bulk", file, "--out", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (ended.code, ended.records[0]["key"]) == (1, "hello")
+    assert ended.err.startswith("error: ")
+    assert cli.run("resume", tmp_path / "out" / "run.db").code == 0
+    assert json.loads(path.read_text().splitlines()[200_000])["key"] == "hello"
+    assert len(service.charges) == 1
+
+
 def test_a_killed_run_goes_on(cli: Any, service: Sandbox, tmp_path: Path, until: Until, monkeypatch: Any) -> None:
     """After kill -9, `resume` needs no flag and no folder: each item is paid once, saved, and has one line."""
     file = write(tmp_path, *CLIPS)

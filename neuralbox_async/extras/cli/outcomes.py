@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -40,7 +41,7 @@ def has_ended(outcome: Outcome) -> bool:
 class Lines:
     """Where outcome lines go: stdout, and a file if there is one."""
 
-    _file: BinaryIO | None = None
+    _file: FileIO | None = None
     _told: "array[int]" = field(factory=lambda: array("Q"), init=False)
 
     def read(self) -> None:
@@ -66,8 +67,7 @@ class Lines:
             self.tell(record)
         finally:
             if self._file is not None:
-                self._file.write(f"{as_json(record)}\n".encode("utf-8", "backslashreplace"))
-                self._file.flush()
+                _write_whole(self._file, f"{as_json(record)}\n".encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
@@ -79,14 +79,20 @@ def opened_lines(out: str | None) -> Iterator[Lines]:
     ready_folder(out)
     path = Path(out, NAME)
     try:
-        file = path.open("ab")
+        file = path.open("ab", buffering=0)  # what a full disk has refused must not be tried again by the closing
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
     with file:
         yield Lines(file)
 
 
-def _whole_records(reader: BinaryIO, writer: BinaryIO) -> Iterator[Mapping[str, Any]]:
+def _write_whole(file: FileIO, line: bytes) -> None:
+    left = memoryview(line)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _whole_records(reader: BinaryIO, writer: FileIO) -> Iterator[Mapping[str, Any]]:
     """Yield the records of a file, and mend its end."""
     whole = 0
     for line in reader:
