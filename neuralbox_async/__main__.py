@@ -12,9 +12,12 @@ def main() -> int:
     if missing:
         sys.stderr.write(f'error: the command line needs {", ".join(missing)}: pip install "neuralbox-async[cli]"\n')
         return 2
-    from neuralbox_async.extras.cli import run_command  # noqa: PLC0415 - an extra, which may be missing
+    try:
+        from neuralbox_async.extras.cli import run_command  # noqa: PLC0415 - an extra, which may be missing
 
-    return run_command(sys.argv[1:])
+        return run_command(sys.argv[1:])
+    except KeyboardInterrupt:  # before there is a run that could hear it, or after
+        return 130
 
 
 if __name__ == "__main__":

@@ -304,6 +304,18 @@ def test_nobody_reads_an_export(cli: Any, tmp_path: Path) -> None:
     assert (process.stderr.read().decode(), process.wait(30)) == ("", 141)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signal to one process")
+@pytest.mark.usefixtures("service")
+def test_ctrl_c_where_nothing_is_under_way(cli: Any, tmp_path: Path) -> None:
+    """An export that waits for its reader ends without a traceback."""
+    cli.run("bulk", write(tmp_path, TEXT | {"prompt": "Hello" * 100_000}), "--ledger", tmp_path / "run.db")
+    process = cli.start("export", tmp_path / "run.db")
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    ended = cli.end(process)
+    assert (ended.code, ended.err) == (130, "")
+
+
 def test_export_that_cannot_be_written(cli: Any, doubtful: Path, tmp_path: Path) -> None:
     """A place that takes no file is one line and exit code 2."""
     ended = cli.run("export", doubtful, "--out", tmp_path)
