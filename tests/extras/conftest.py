@@ -47,17 +47,17 @@ class Cli:
         out, err = self.capsys.readouterr()
         return Ended(code=code, out=out, err=err)
 
-    def start(self, *arguments: object) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: object, stdout: Any = subprocess.PIPE) -> "subprocess.Popen[bytes]":
         """Start a command in a process of its own."""
         command = [sys.executable, "-W", "error", "-m", "neuralbox_async", *map(str, arguments)]
         pipe = subprocess.PIPE
-        self.running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe))
+        self.running.append(subprocess.Popen(command, stdin=pipe, stdout=stdout, stderr=pipe))
         return self.running[-1]
 
     def end(self, process: "subprocess.Popen[bytes]", given: bytes | None = None) -> Ended:
         """Wait for a process and return what it wrote from now on."""
         out, err = process.communicate(given, timeout=60)
-        return Ended(code=process.returncode, out=out.decode(), err=err.decode())
+        return Ended(code=process.returncode, out=(out or b"").decode(), err=err.decode())
 
 
 @pytest.fixture

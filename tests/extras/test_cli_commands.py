@@ -217,6 +217,20 @@ def test_nobody_reads(cli: Any, command: str, options: list[str]) -> None:
     assert "Broken pipe" not in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+@pytest.mark.parametrize(
+    "command", [("balance",), ("generate", "gpt-5", "Hello"), ("generate", "gpt-5", "Hello", "--json")]
+)
+def test_a_stdout_that_is_full(cli: Any, service: Sandbox, command: tuple[str, ...]) -> None:
+    """It is one line on stderr, behind what was paid for."""
+    with Path("/dev/full").open("w") as full:
+        ended = cli.end(cli.start(*command, stdout=full))
+    *said, error = ended.err.splitlines()
+    assert ended.code == 1
+    assert error.startswith("error: [Errno 28]")
+    assert [bool(each) for each in said[-1:]] == [True for _ in service.charges]
+
+
 def test_wait_for_one(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     """A generation begun elsewhere is waited for and saved."""
     (clip,) = submit(service, "A flower")

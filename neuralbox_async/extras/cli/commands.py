@@ -1,5 +1,6 @@
 """One function per command: what may be asked and what it means. They read options and hand over."""
 
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from rich.console import Console
 from neuralbox_async import GenerationRequest, LedgerError, UsageError
 from neuralbox_async.extras.cli import account, runs, server, single
 from neuralbox_async.extras.cli import demo as demo_command
-from neuralbox_async.extras.cli.exits import TABLE, USAGE
+from neuralbox_async.extras.cli.exits import FAILED, NOBODY_READS, TABLE, USAGE
 from neuralbox_async.extras.cli.options import (
     ANYWHERE,
     AnswerTimeout,
@@ -24,6 +25,7 @@ from neuralbox_async.extras.cli.options import (
 )
 from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.screen import Screen
+from neuralbox_async.extras.cli.signals import drop_stdout
 from neuralbox_async.extras.cli.wording import in_our_words
 
 ABOUT = f"""Text, images, video, music and speech from NeuralBox; never pays twice.
@@ -69,13 +71,23 @@ runs.add_to(app)
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name and return its exit code."""
+    say = Screen(Console(stderr=True)).say
     try:
         command, bound, *_ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
-        return int(command(*bound.args, **bound.kwargs) or 0)
+        code = int(command(*bound.args, **bound.kwargs) or 0)
+        sys.stdout.flush()
     except (CycloptsError, LedgerError, UsageError) as error:
         said = " ".join(in_our_words(error).split())
-        Screen(Console(stderr=True)).say(f"error: {said}{_hyphen_advice(error)} See {_help_command(arguments)}.")
+        say(f"error: {said}{_hyphen_advice(error)} See {_help_command(arguments)}.")
         return USAGE
+    except BrokenPipeError:
+        drop_stdout()
+        return NOBODY_READS
+    except OSError as error:  # of stdout, on a full disk
+        drop_stdout()
+        say(f"error: {in_our_words(error)}")
+        return FAILED
+    return code
 
 
 def _help_command(arguments: Sequence[str]) -> str:

@@ -11,22 +11,17 @@ from typing import Any, Final, TextIO
 from attrs import evolve
 
 from neuralbox_async import Ledger, LedgerRow, UsageError
-from neuralbox_async.extras.cli.exits import DONE, NOBODY_READS
+from neuralbox_async.extras.cli.exits import DONE
 from neuralbox_async.extras.cli.report import Record, as_json, line_record, problem_of, request_record, result_record
-from neuralbox_async.extras.cli.signals import drop_stdout
 
 _NESTED: Final = "input."
 
 
 def export(path: str, write: "Writer", out: str | None) -> int:
     """Write every item of a ledger, and return the exit code."""
-    try:
-        with Ledger(path) as ledger, _opened(out) as file:
-            write(file, lambda: map(as_record, ledger.rows()))
-            file.flush()
-    except BrokenPipeError:
-        drop_stdout()
-        return NOBODY_READS
+    with Ledger(path) as ledger, _opened(out) as file:
+        write(file, lambda: map(as_record, ledger.rows()))
+        file.flush()
     return DONE
 
 

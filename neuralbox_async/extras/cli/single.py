@@ -27,7 +27,7 @@ from neuralbox_async.extras.cli.report import (
     result_record,
 )
 from neuralbox_async.extras.cli.screen import Screen
-from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.signals import Work, carry_out, drop_stdout
 from neuralbox_async.extras.cli.unfinished import Taken, Unfinished
 
 
@@ -198,8 +198,14 @@ class SingleRun:
     def _write(self, request: GenerationRequest | None, result: Record, problem: Problem | None) -> None:
         shown = self._options.show({**({} if request is None else request_record(request)), **result})
         if shown:
-            sys.stdout.write(shown + "\n")
-            sys.stdout.flush()
+            try:
+                write_piece(shown + "\n")
+            except BrokenPipeError:
+                raise
+            except OSError:  # on a full disk: what was paid for must be somewhere
+                drop_stdout()
+                self.screen.say(shown)
+                raise
         if problem is not None:
             self.screen.say(f"error: {problem}")
 
