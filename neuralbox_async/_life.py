@@ -136,8 +136,9 @@ class Life:
         price = None
         if self._shared.steps.budgets:
             price = await self._shared.steps.price(self.row.request, deadline=clock.now() + self._shared.wishes.seconds)
-        sent_at = self._shared.steps.http.known.moment(clock.wall())
-        await self._move(rows.SENDING, sent_at=sent_at, after_id=after_id, reserved=price)
+        known = self._shared.steps.http.known
+        sent_at = known.moment(clock.wall())
+        await self._move(rows.SENDING, sent_at=sent_at, after_id=after_id, ahead=known.ahead, reserved=price)
         self._began = None
         self._ends()
 
@@ -257,7 +258,7 @@ def intent(row: Row, ledger: "LedgerWriter") -> Intent:
     """
     sent_at = row.sent_at or 0.0
     key = f"{ledger.identity}:{row.key}:{row.submissions}:{sent_at}"
-    return Intent(key=key, request=row.request, sent_at=sent_at, after_id=row.after_id)
+    return Intent(key=key, request=row.request, sent_at=sent_at, after_id=row.after_id, ahead=row.ahead)
 
 
 def _about(error: LedgerError, generation: Generation | None) -> LedgerError:

@@ -65,8 +65,10 @@ class Doubts:
             OutcomeUnknownError: several POSTs could own what is there, or the history does not reach back so far.
             APIError: the history could not be read before the deadline.
         """
-        left = min(settle, intent.sent_at + settle - clock.wall())  # a POST of the future: the clock was set back
-        doubt = _Doubt(intent=intent, proof_at=clock.now() + max(0.0, left))
+        # By whichever clock less time has passed, and never less than none: one may have been set meanwhile.
+        ahead, wall = self.http.known.ahead or 0.0, clock.wall()
+        passed = wall - intent.sent_at, wall + ahead - intent.left_between(ahead)[1]
+        doubt = _Doubt(intent=intent, proof_at=clock.now() + max(0.0, settle - max(0.0, min(passed))))
         self._doubts[intent.key] = doubt
         try:
             return await self._settled(doubt, deadline)

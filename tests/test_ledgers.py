@@ -556,6 +556,21 @@ async def test_a_clock_that_was_set_back_delays_no_proof() -> None:
             assert await nb.reconcile(evolve(error, sent_at=error.sent_at + 1e7), settle=60) is None
 
 
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_a_clock_that_was_set_back_proves_no_absence(tmp_path: Path, family: str) -> None:
+    """This machine's clock misses two hours between POST and resume: what was booked is not sent again."""
+    sandbox, path = rich(family=family), tmp_path / "run.db"
+    sandbox.order(faults.hang())
+    async with sandbox.client() as nb:
+        await nb.balance()  # any answer tells the service's time
+        async with nb.generate_many(CLIPS[:1], ledger=path):
+            await anyio.sleep(1)
+    sandbox.fast_forward(7_200)
+    (outcome,) = await run(sandbox, CLIPS[:1], path, settle=60, resubmit_absent=True)
+    assert isinstance(outcome.error, OutcomeUnknownError)
+    assert sandbox.booked == 1
+
+
 async def test_what_was_claimed_for_an_item_that_was_left_is_found_again(tmp_path: Path) -> None:
     """Another's look found it just before the run was left; the next run of the same client takes it."""
     sandbox, path = rich(history_lag=1.5), tmp_path / "run.db"

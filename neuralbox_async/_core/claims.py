@@ -3,7 +3,8 @@
 Newer than the POST: an id above the highest that was known before it, where ids are integers; else created when it was
 sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that is still to come can.
 Where two POSTs for different things could own one entry, neither gets it: a wrong result is worse than an honest
-"unknown". What does not say its prompt (recordings have none) or its age is nobody's, and no proof of absence either.
+"unknown". What does not say its prompt (recordings have none) or its age is nobody's, and no proof of absence either;
+nor is what lies between the POST's times by two clocks of which one was set.
 """
 
 import math
@@ -143,7 +144,7 @@ class _Group:
         entries: What may be theirs, and no POST's that is on its way.
         awaits_answers: Whether there is more, which a POST on its way may own.
         is_disputed: Whether requests for something else could own one of the entries.
-        is_vague: Whether there is something of that prompt that does not say how old it is.
+        is_vague: Whether there is something of that prompt that may be older or newer.
     """
 
     prompt: str
@@ -156,7 +157,7 @@ class _Group:
 
     def could_own(self, silent: Iterable[Generation], skew: float) -> bool:
         """Say whether entries that do not say their prompt could be one of these in doubt."""
-        doubts = _loosest(self.intents)
+        doubts = _loosest(self.intents, skew)
         return any(_is_of(one, each) and _is_newer(one, each, skew) is not False for each in silent for one in doubts)
 
 
@@ -192,8 +193,8 @@ def _grouped(
 def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: float) -> None:
     """Give each entry to the groups that it may belong to."""
     prompts = [each.prompt for each in groups]
-    doubts = {id(each): _loosest(each.intents) for each in groups}
-    posts = {id(each): _loosest(each.on_their_way) for each in groups}
+    doubts = {id(each): _loosest(each.intents, skew) for each in groups}
+    posts = {id(each): _loosest(each.on_their_way, skew) for each in groups}
     for entry in entries:
         shown = (entry.prompt or "").strip()
         near: list[_Group] = []
@@ -213,12 +214,14 @@ def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: floa
                 group.is_disputed = group.is_disputed or len(takers) > 1
 
 
-def _loosest(intents: Sequence[Intent]) -> list[Intent]:
-    """Return those of equal intents that may own whatever any of them may own: three at the most."""
+def _loosest(intents: Sequence[Intent], skew: float) -> list[Intent]:
+    """Return those of equal intents that may own whatever any of them may own: five at the most."""
     by_id = [each for each in intents if each.after_id is not None]
     by_date = [each for each in intents if each.after_id is None]
     lowest = [min(by_id, key=lambda each: each.after_id or 0)] if by_id else []
-    return lowest + [min(some, key=lambda each: each.sent_at) for some in (by_id, by_date) if some]
+    ends = (0, 1)
+    dated = [some for some in (by_id, by_date) if some]
+    return lowest + [min(some, key=lambda each: each.left_between(skew)[end]) for some in dated for end in ends]
 
 
 def may_be(intent: Intent, entry: Generation, *, skew: float) -> bool:
@@ -232,10 +235,13 @@ def _is_of(intent: Intent, entry: Generation) -> bool:
 
 
 def _is_newer(intent: Intent, entry: Generation, skew: float) -> bool | None:
-    """Say whether an entry is newer than a POST; None if it does not say."""
+    """Say whether an entry is newer than a POST; None if that cannot be told."""
     if isinstance(entry.id, int) and intent.after_id is not None:
         return entry.id > intent.after_id
-    return None if entry.created_at is None else entry.created_at.timestamp() >= _earliest(intent, skew)
+    if entry.created_at is None:
+        return None
+    created, (earliest, latest) = entry.created_at.timestamp() + SLACK, intent.left_between(skew)
+    return None if earliest <= created < latest else created >= latest
 
 
 def is_read(intent: Intent, reading: Reading) -> bool:
@@ -246,11 +252,7 @@ def is_read(intent: Intent, reading: Reading) -> bool:
         return False
     if intent.after_id is not None and reading.lowest_id < math.inf:
         return reading.lowest_id <= intent.after_id
-    return reading.earliest < _earliest(intent, reading.skew)
-
-
-def _earliest(intent: Intent, skew: float) -> float:
-    return intent.sent_at + skew - SLACK
+    return reading.earliest + SLACK < intent.left_between(reading.skew)[0]
 
 
 def _stem(shown: str) -> str:

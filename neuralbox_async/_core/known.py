@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from neuralbox_async._core.api import http_date
 from neuralbox_async._core.models import GenerationRequest, Id, identity
 
 MOST_REMEMBERED: Final = 200_000
@@ -23,12 +24,14 @@ class Known:
             the intent that claimed it in the history.
         latest_moment: The last that `moment` has given to a POST, in Unix seconds.
         on_their_way: The POSTs that wait for their answer.
+        dated: The latest answer's Date, and when it came by this machine's clock; None if none has had one.
     """
 
     highest_id: int | None = None
     owned: dict[Id, str | None] = field(factory=dict[Id, "str | None"], init=False)
     latest_moment: float = field(default=0.0, init=False)
     on_their_way: dict[int, "Intent"] = field(factory=dict[int, "Intent"], init=False)
+    dated: tuple[str, float] | None = field(default=None, init=False)
     _posts: int = field(default=0, init=False)
 
     def see(self, generation_id: Id) -> None:
@@ -53,6 +56,15 @@ class Known:
         self.latest_moment = sent_at
         return sent_at
 
+    @property
+    def ahead(self) -> float | None:
+        """How many seconds the service's clock is ahead of this machine's; None if it has not told the time."""
+        if self.dated is None:
+            return None
+        text, wall = self.dated
+        served_at = http_date(text)
+        return None if served_at is None else served_at - wall
+
     @contextmanager
     def sending(self, request: GenerationRequest) -> Iterator[None]:
         """Count a POST as on its way: what the history shows above the ids known by now may be its own."""
@@ -75,12 +87,22 @@ class Intent:
         request: What it asked for.
         sent_at: When it left, in Unix seconds of this machine's clock.
         after_id: The highest integer id known before it; None if none.
+        ahead: How many seconds the service's clock was ahead of that one when it left; None if that is not known.
     """
 
     key: str
     request: GenerationRequest
     sent_at: float
     after_id: int | None
+    ahead: float | None = None
+
+    def left_between(self, skew: float) -> tuple[float, float]:
+        """Answer between when it left by the service's clock, which is `skew` seconds ahead now.
+
+        Who has set a clock meanwhile has done so at a time that nobody knows.
+        """
+        ahead = skew if self.ahead is None else self.ahead
+        return self.sent_at + min(ahead, skew), self.sent_at + max(ahead, skew)
 
     @property
     def alike(self) -> tuple[str, str, str]:

@@ -61,6 +61,7 @@ class Row:
         path: Where the result was saved.
         sent_at: When its last POST was about to leave, in Unix seconds of this machine's clock.
         after_id: The highest integer id seen before that POST.
+        ahead: How many seconds the service's clock was ahead of this machine's then; None if it had not told the time.
         submissions: How many times it was about to be sent.
         reserved: Tokens that a budget has set aside for it.
         changed_at: When the row last changed, in Unix seconds.
@@ -76,6 +77,7 @@ class Row:
     path: Path | None = None
     sent_at: float | None = None
     after_id: int | None = None
+    ahead: float | None = None
     submissions: int = 0
     reserved: int | None = None
     changed_at: float = 0.0
@@ -126,6 +128,7 @@ class Changes(TypedDict, total=False):
     path: Path | None
     sent_at: float | None
     after_id: int | None
+    ahead: float | None
     reserved: int | None
 
 
@@ -149,6 +152,7 @@ def moved(row: Row, to: str, *, at: float, **changes: Unpack[Changes]) -> Row:
         path=changes.get("path"),
         sent_at=changes.get("sent_at") if sends else row.sent_at,
         after_id=changes.get("after_id") if sends else row.after_id,
+        ahead=changes.get("ahead") if sends else row.ahead,
         submissions=row.submissions + sends,
         reserved=(row.reserved if reserved is None else reserved) if is_open else None,
         changed_at=at,

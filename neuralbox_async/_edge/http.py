@@ -272,7 +272,10 @@ class Http:
     def answer(self, call: Call[Any], status: int, headers: httpx.Headers, body: bytes) -> Answer:
         """Return an answer without the key, should the service echo it, and note what it says of the plan's windows."""
         hidden = {intern(name): self.key.hidden_in_text(value) for name, value in headers.items()}
-        self.rate.note(hidden, now=clock.now(), wall=clock.wall(), paid=call.request is not None)
+        wall = clock.wall()
+        self.rate.note(hidden, now=clock.now(), wall=wall, paid=call.request is not None)
+        if "date" in hidden:
+            self.known.dated = hidden["date"], wall
         if status != 429:
             self.rate.passed()
         return Answer(status=status, headers=hidden, body=self.key.hidden_in(body))

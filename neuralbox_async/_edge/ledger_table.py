@@ -23,7 +23,7 @@ def _first_schema(execute: Callable[[str], object]) -> None:
         """CREATE TABLE item (
             number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, digest TEXT NOT NULL,
             state TEXT NOT NULL, request TEXT NOT NULL, generation TEXT, error TEXT, path BLOB, sent_at REAL,
-            after_id, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
+            after_id, ahead REAL, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
             began_at REAL NOT NULL, changed_at REAL NOT NULL)""",
         "CREATE INDEX item_state ON item (state, number)",
         "CREATE TABLE owner (gen_id NOT NULL PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
@@ -43,7 +43,8 @@ def _first_schema(execute: Callable[[str], object]) -> None:
 MIGRATIONS: Final[Migrations] = (_first_schema,)
 
 _COLUMNS: Final = (
-    "number, key, place, state, request, generation, error, path, sent_at, after_id, submissions, reserved, changed_at"
+    "number, key, place, state, request, generation, error, path, sent_at, after_id, ahead, submissions, reserved,"
+    " changed_at"
 )
 
 
@@ -148,7 +149,7 @@ class Table:
                 f"so it cannot be that of item {after.key!r}; look for another one."
             )
         done = self.database.execute(
-            """UPDATE item SET state = ?, generation = ?, error = ?, path = ?, sent_at = ?, after_id = ?,
+            """UPDATE item SET state = ?, generation = ?, error = ?, path = ?, sent_at = ?, after_id = ?, ahead = ?,
             submissions = ?, reserved = ?, tokens_spent = ?, changed_at = ? WHERE number = ? AND state = ?""",
             (*values, before.number, before.state),
         )
@@ -221,7 +222,9 @@ class Table:
         )
 
     def _read(self, found: Sequence[Any]) -> Row:
-        number, key, index, state, request, generation, error, path, sent_at, after_id, sends, reserved, at = found
+        number, key, index, state, request, generation, error, path, sent_at, after_id, ahead, sends, reserved, at = (
+            found
+        )
         try:
             asked = rows.read_request(request)
             known = None if generation is None else rows.read_generation(generation)
@@ -236,6 +239,7 @@ class Table:
                 path=None if path is None else Path(os.fsdecode(path)),
                 sent_at=sent_at,
                 after_id=None if after_id is None else int(after_id),
+                ahead=ahead,
                 submissions=sends,
                 reserved=reserved,
                 changed_at=at,
@@ -279,6 +283,7 @@ def _changing(row: Row) -> tuple[Any, ...]:
         None if row.path is None else os.fsencode(row.path),
         row.sent_at,
         after_id,
+        row.ahead,
         row.submissions,
         _stored_count(row.reserved),
         _stored_count(spent),

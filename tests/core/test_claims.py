@@ -90,6 +90,18 @@ def test_dates_are_the_services(skew: float) -> None:
     assert not may_be(intent(), evolve(served, created_at=datetime.fromtimestamp(NOON + skew - 60, UTC)), skew=skew)
 
 
+@pytest.mark.parametrize(("then", "now"), [(0.0, 3600.0), (3600.0, 0.0)], ids=["set back", "set forward"])
+def test_what_lies_between_two_clocks_is_nobody_s_and_no_proof(then: float, now: float) -> None:
+    """A clock was set since the POST left, and nobody knows when: an hour is uncertain, and all else is not."""
+    asked = [evolve(intent(after=None), ahead=then)]
+    later, between, earlier = (entry(11, at=at) for at in (NOON + 3600, NOON + 1800, NOON - 60))
+    assert told(claims(asked, later, skew=now)) == ({"a": 11}, set(), set(), [])
+    assert told(claims(asked, between, skew=now)) == ({}, set(), {"a"}, [])
+    assert told(claims(asked, earlier, skew=now)) == ({}, set(), set(), [])
+    assert not is_read(asked[0], Reading(entries=[between], skew=now))
+    assert is_read(asked[0], Reading(entries=[earlier], skew=now))
+
+
 @pytest.mark.parametrize(
     ("shown", "prompt", "fits"),
     [

@@ -142,7 +142,7 @@ async def test_a_row_keeps_what_each_step_says(path: Path) -> None:
     error = NeuralBoxError("Busy", retryable=True)
     async with opened(path) as writer:
         row = await writer.add(REQUEST, index=0, repeat=0)
-        row = await writer.move(row, "sending", sent_at=5.0, after_id=17, reserved=30)
+        row = await writer.move(row, "sending", sent_at=5.0, after_id=17, ahead=-1.5, reserved=30)
         row = await writer.move(row, "accepted", generation=generation(18))
         row = await writer.move(row, "completed", generation=generation(18, "completed", url="u", tokens_spent=26))
         row = await writer.move(row, "saved", path=Path("clips/\udcff.mp4"))
@@ -151,7 +151,8 @@ async def test_a_row_keeps_what_each_step_says(path: Path) -> None:
     async with opened(path) as writer:
         again, failed = await writer.rows()
     assert again == row
-    assert (again.sent_at, again.after_id, again.submissions, again.path) == (5.0, 17, 1, Path("clips/\udcff.mp4"))
+    assert (again.sent_at, again.after_id, again.ahead, again.submissions) == (5.0, 17, -1.5, 1)
+    assert again.path == Path("clips/\udcff.mp4")
     assert again.generation == generation(18, "completed", url="u", tokens_spent=26)
     assert failed == other
     assert (type(failed.error), repr(failed.error)) == (NeuralBoxError, repr(error))
