@@ -16,6 +16,7 @@ from neuralbox_async._core.errors import (
     APIError,
     APIStatusError,
     Billed,
+    ClientClosedError,
     GenerationFailedError,
     GenerationTimeoutError,
     LedgerError,
@@ -30,7 +31,7 @@ from neuralbox_async._core.rows import Changes, Row
 from neuralbox_async._edge import clock, files
 from neuralbox_async._edge.once import Trail
 from neuralbox_async._reconcile import Doubts
-from neuralbox_async._steps import Steps, raise_if_failed
+from neuralbox_async._steps import Steps, goes_on, raise_if_failed
 
 if TYPE_CHECKING:  # SQLite is loaded by those who run many
     from neuralbox_async._edge.ledger import LedgerWriter
@@ -202,6 +203,8 @@ class Life:
             except GenerationFailedError as error:
                 await self._move(rows.FAILED, generation=error.generation, error=error)
                 raise
+            except ClientClosedError as error:
+                raise goes_on(error, subject) from None
             except GenerationTimeoutError as error:
                 failure = error
             await self._shared.steps.http.wait_for_window("get", paid=False, deadline=math.inf)

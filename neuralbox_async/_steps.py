@@ -4,11 +4,11 @@ import math
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from neuralbox_async._core.api import Call
 from neuralbox_async._core.budget import Budget, Reservation
-from neuralbox_async._core.errors import APIError, GenerationFailedError, UsageError
+from neuralbox_async._core.errors import APIError, ClientClosedError, GenerationFailedError, UsageError
 from neuralbox_async._core.events import Abandoned, Accepted
 from neuralbox_async._core.known import Intent
 from neuralbox_async._core.models import COMPLETED, Generation, GenerationRequest, Id
@@ -80,9 +80,14 @@ class Steps:
 
     async def finish(self, subject: Generation | Id, *, deadline: float) -> Generation:
         """Wait until a generation is completed; raises GenerationFailedError, GenerationTimeoutError."""
-        final = await self.final(subject, deadline=deadline)
-        raise_if_failed(final)
-        return final
+        try:
+            final = await self.final(subject, deadline=deadline)
+        except ClientClosedError as error:
+            failure = error
+        else:
+            raise_if_failed(final)
+            return final
+        raise goes_on(failure, subject) if isinstance(subject, Generation) else failure
 
     async def finish_own(self, request: GenerationRequest, accepted: Generation, *, deadline: float) -> Generation:
         """Wait until what this very call has submitted is completed; if it is cancelled, tell of what goes on."""
@@ -135,6 +140,12 @@ class Steps:
     ) -> None:
         """Tell that nobody waits any more for something that may cost tokens."""
         self.http.tell(Abandoned(request=request, generation=generation, sent_at=sent_at))
+
+
+def goes_on(closed: ClientClosedError, accepted: Generation | Id) -> ClientClosedError:
+    """Say of a client that was closed under a waiter what he has waited for: it goes on, and may cost tokens."""
+    generation_id = accepted.id if isinstance(accepted, Generation) else accepted
+    return evolve(closed, billed="unknown", generation_id=generation_id)
 
 
 def lacks_result(generation: Generation) -> bool:

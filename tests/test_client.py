@@ -1,5 +1,6 @@
 """One generation, told as stories on the sandbox: what a caller sees of good and of bad days."""
 
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -504,3 +505,30 @@ async def test_waiting_in_line_while_it_closes_is_said() -> None:
         await anyio.sleep(1)
         await nb.aclose()
     assert len(errors) == 1
+
+
+async def test_a_client_closed_under_those_who_wait_does_not_call_it_free() -> None:
+    """What was accepted goes on at the service: the error has its id, and does not say that nothing was spent."""
+    sandbox = Sandbox(plan="elite")
+    nb = sandbox.client()
+    errors = list[Exception | None]()
+
+    async def fails(work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except ClientClosedError as error:
+            errors.append(error)
+
+    async def many() -> None:
+        async with nb.generate_many([GenerationRequest("kling-v2.1", "A tree")]) as outcomes:
+            errors.extend([each.error async for each in outcomes])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fails, nb.wait(await nb.submit("kling-v2.1", "A house")))
+        tasks.start_soon(fails, nb.generate("kling-v2.1", "A flower"))
+        tasks.start_soon(many)
+        await anyio.sleep(5)
+        await nb.aclose()
+    closed = [each for each in errors if isinstance(each, ClientClosedError)]
+    assert {each.generation_id for each in closed} == {18500, 18501, 18502}
+    assert {each.billed for each in closed} == {"unknown"}
