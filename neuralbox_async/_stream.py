@@ -14,6 +14,7 @@ from attrs import evolve
 from neuralbox_async._core.api import Call
 from neuralbox_async._core.errors import (
     APIError,
+    ClientClosedError,
     GenerationFailedError,
     GenerationTimeoutError,
     NeuralBoxError,
@@ -28,7 +29,7 @@ from neuralbox_async._edge import clock
 from neuralbox_async._edge.once import NO_TRAIL
 from neuralbox_async._edge.stream import OpenStream, open_stream
 from neuralbox_async._looks import Following
-from neuralbox_async._steps import Steps
+from neuralbox_async._steps import Steps, goes_on
 from neuralbox_async._watches import Watch
 
 # A model that thinks may be silent for long before its first word; looking instead costs the stream.
@@ -150,6 +151,8 @@ class TextStream:
         if clock.now() < self._deadline:
             try:
                 return await Following(looks, self.generation.id, deadline=self._deadline).until(Watch.is_final)
+            except ClientClosedError as error:
+                raise goes_on(error, self.generation) from None
             except (APIError, GenerationTimeoutError) as error:
                 failure = error
         if isinstance(failure, APIError) and not failure.retryable:

@@ -18,6 +18,7 @@ from neuralbox_async import (
     AsyncNeuralBox,
     AuthenticationError,
     BadRequestError,
+    ClientClosedError,
     Event,
     GenerationFailedError,
     GenerationTimeoutError,
@@ -368,6 +369,16 @@ async def test_a_text_that_does_not_continue_is_no_quiet_end(text: str | None) -
             await stream.until_done()
         assert (stream.text, stream.generation.text) == ("Once upon", text)
     assert (caught.value.billed, caught.value.generation_id) == ("yes", 7)
+
+
+async def test_a_client_closed_under_a_stream_does_not_call_it_free() -> None:
+    """It was cut, and nobody can look: the generation goes on."""
+    nb = Wire(START, delta("Once")).client()
+    async with nb.stream("gpt-5", "Hello") as stream:
+        await nb.aclose()
+        with pytest.raises(ClientClosedError) as caught:
+            await stream.until_done()
+    assert (caught.value.billed, caught.value.generation_id) == ("unknown", 7)
 
 
 async def test_a_failure_that_only_a_look_tells() -> None:
