@@ -179,7 +179,7 @@ MUTANTS = (
     ),
     Mutant(
         "two rows may have one generation",
-        {"if owner is not None and owner != after.number and": "if owner is not None and False and"},
+        {"if owners and after.number not in owners and": "if owners and False and"},
         (LEDGER,),
     ),
     Mutant(
