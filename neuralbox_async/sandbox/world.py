@@ -7,7 +7,7 @@ Time is client seconds since the world began. Nothing happens between asks: what
 import random
 from collections.abc import Mapping
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from neuralbox_async.sandbox.account import INSTANT, Account, Job
 from neuralbox_async.sandbox.calendar import Calendar
@@ -28,7 +28,7 @@ KEY = "nb_sandbox_this_key_opens_nothing_but_a_sandbox_"
 FORBIDDEN = "forbidden"
 """A prompt with this word in it, in any case, fails."""
 
-_UNMARKED, _NO_FAULT = Mark(), Fault()
+_UNMARKED = Mark()
 
 CONTENT_POLICY = "Provider error: content policy violation"
 
@@ -93,15 +93,18 @@ class World:
         """Answer a request that was read whole at `now`."""
         self.settle(now)
         template, name = find_template(ask.path)
-        fault = self._orders.take(f"{ask.method} {template}") or _NO_FAULT
-        own = Answer()
-        for _ in range(fault.books):
-            own = self._carry_out(ask, template, name)
-        struck = own if fault is _NO_FAULT else fault.applied_to(own)
-        answer = struck.with_headers({"Date": self.calendar.http_date(self.now)})
+        fault = self._orders.take(f"{ask.method} {template}")
+        told = self._carry_out(ask, template, name) if fault is None else self._struck(fault, ask, template, name)
+        answer = told.with_headers({"Date": self.calendar.http_date(self.now)})
         silent = answer.connection in (Connection.CUT, Connection.HANGS)
         self.requests.note(ask.method, template, UNANSWERED if silent else answer.status)
         return answer
+
+    def _struck(self, fault: Fault, ask: Ask, template: str, name: str) -> Answer:
+        own = Answer()
+        for _ in range(fault.books):
+            own = self._carry_out(ask, template, name)
+        return fault.applied_to(own)
 
     def _carry_out(self, ask: Ask, template: str, name: str) -> Answer:
         if template in FILES:
@@ -138,7 +141,7 @@ class World:
         if job.model.slow:
             return json_answer(self.family.created(job, self.view(ask, self.now)))
         answer = json_answer(self.family.created(job, self.view(ask, job.due)))
-        return Fault(delay=job.due - self.now + INSTANT).applied_to(answer)
+        return evolve(answer, delay=job.due - self.now + INSTANT)
 
     def accept(self, wanted: Wanted) -> Job | Answer:
         """Book what is wanted and take its tokens (its charge cannot be escaped), or say why not."""
