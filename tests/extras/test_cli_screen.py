@@ -8,9 +8,11 @@ from rich.console import Console
 
 from neuralbox_async import (
     APIConnectionError,
+    BudgetExceededError,
     Event,
     Generation,
     GenerationFailedError,
+    OutcomeUnknownError,
     Paused,
     RateLimit,
     RateLimitError,
@@ -124,6 +126,19 @@ async def test_a_terminal_gets_a_bar_for_each_kind() -> None:
     assert "video" in shown
     assert "1 failed" in shown
     assert "under way" not in shown
+
+
+@pytest.mark.anyio
+async def test_a_bar_warns_of_what_may_be_lost() -> None:
+    """A bar counts what is in doubt as failed; what the budget kept back neither failed nor cost anything."""
+    file = io.StringIO()
+    with Screen(Console(file=file, force_terminal=True, width=100, color_system=None)) as screen:
+        for error in (OutcomeUnknownError("lost"), BudgetExceededError("too dear"), GenerationFailedError("no"), None):
+            screen.begun("gpt-5")
+            screen.settled("gpt-5", error, 2 if error is None else None)
+        screen.bars.refresh()
+    last = [line for line in file.getvalue().splitlines() if "text" in line][-1]
+    assert "4/4 2 failed 2 tokens" in " ".join(last.replace("━", "").split())
 
 
 @pytest.mark.anyio

@@ -22,7 +22,6 @@ from rich.table import Column
 from rich.text import Text
 
 from neuralbox_async import (
-    BudgetExceededError,
     Event,
     Generation,
     Paused,
@@ -128,6 +127,15 @@ class Notes:
         return note
 
 
+@define(kw_only=True)
+class _Bar:
+    """The bar of one kind of result: how long it is, and what came of its items."""
+
+    task: TaskID
+    total: int
+    tally: Tally = field(factory=Tally, init=False)
+
+
 class Screen:
     """What a person sees on stderr while a command works; use it as a context manager inside the event loop.
 
@@ -145,7 +153,7 @@ class Screen:
         self._fixed = totals is not None
         self._begun = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks = {kind: self._add(kind, total) for kind, total in (totals or {}).items()}
+        self._bars = {kind: self._add(kind, total) for kind, total in (totals or {}).items()}
 
     @property
     def live(self) -> bool:
@@ -195,24 +203,24 @@ class Screen:
         """Count an item that is under way from now on."""
         self._begun += 1
         kind = kind_of(model)
-        if kind not in self._tasks:
-            self._tasks[kind] = self._add(kind, 0)
+        if kind not in self._bars:
+            self._bars[kind] = self._add(kind, 0)
         if not self._fixed:
-            self.bars.update(self._tasks[kind], total=(self._task(kind).total or 0) + 1)
+            bar = self._bars[kind]
+            bar.total += 1
+            self.bars.update(bar.task, total=bar.total)
 
     def settled(self, model: str, error: Exception | None, tokens: int | None) -> None:
         """Count an item that is no longer under way."""
-        self.tally.note(error, tokens)
-        task = self._task(kind_of(model))
-        failed = int(task.fields["failed"]) + (error is not None and not isinstance(error, BudgetExceededError))
-        spent = int(task.fields["tokens"]) + (tokens or 0)
-        self.bars.update(task.id, advance=1, failed=failed, tokens=spent)
+        bar = self._bars[kind_of(model)]
+        for tally in (self.tally, bar.tally):
+            tally.note(error, tokens)
+        failed = bar.tally.failed + bar.tally.in_doubt
+        self.bars.update(bar.task, advance=1, failed=failed, tokens=bar.tally.tokens)
 
-    def _add(self, kind: str, total: int) -> TaskID:
-        return self.bars.add_task(kind, total=total, failed=0, tokens=0)
-
-    def _task(self, kind: str) -> Task:
-        return next(task for task in self.bars.tasks if task.id == self._tasks[kind])
+    def _add(self, kind: str, total: int) -> _Bar:
+        task = self.bars.add_task(kind, total=total, failed=0, tokens=0)
+        return _Bar(task=task, total=total)
 
     def _tick_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._tick)
