@@ -89,5 +89,10 @@ def read_value(text: str) -> Any:
         return text
 
 
+def read_id(text: str) -> int | str:
+    """Return a generation's id: a number where it is written as one, as the service's first family has it."""
+    return int(text) if text.isdecimal() and text.isascii() else text
+
+
 def _not_json(constant: str) -> Any:
     raise ValueError(constant)

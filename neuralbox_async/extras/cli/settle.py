@@ -8,6 +8,7 @@ from rich.console import Console
 from neuralbox_async import Ledger, LedgerRow, UsageError
 from neuralbox_async.extras.cli.exits import DONE
 from neuralbox_async.extras.cli.kept import Kept, go_on_with
+from neuralbox_async.extras.cli.options import read_id
 from neuralbox_async.extras.cli.page import draw_doubts
 from neuralbox_async.extras.cli.report import as_json
 from neuralbox_async.extras.cli.status import as_doubt
@@ -48,7 +49,7 @@ def decision(*, adopt: str | None, resubmit: bool, drop: bool) -> Decision | Non
     """Return what was decided; None if nothing was. Raises UsageError for two decisions at once."""
     given: list[Decision] = []
     if adopt is not None:
-        given.append(lambda ledger, key: ledger.resolve(key, adopt=_id(adopt)))
+        given.append(lambda ledger, key: ledger.resolve(key, adopt=read_id(adopt)))
     if resubmit:
         given.append(lambda ledger, key: ledger.resolve(key, "resubmit"))
     if drop:
@@ -56,7 +57,3 @@ def decision(*, adopt: str | None, resubmit: bool, drop: bool) -> Decision | Non
     if len(given) > 1:
         raise UsageError("An item is settled by one of --adopt, --resubmit and --drop.")
     return given[0] if given else None
-
-
-def _id(text: str) -> int | str:
-    return int(text) if text.isdecimal() and text.isascii() else text

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from neuralbox_async import AsyncNeuralBox, Balance, Event, Generation, GenerationRequest, NeuralBoxError
 from neuralbox_async.extras.cli.exits import DONE, IN_DOUBT, REFUSALS, STOPPED, code_of
-from neuralbox_async.extras.cli.options import Service
+from neuralbox_async.extras.cli.options import Service, read_id
 from neuralbox_async.extras.cli.places import as_folder, ready_place
 from neuralbox_async.extras.cli.report import (
     Problem,
@@ -126,19 +126,15 @@ def wait(ids: Sequence[str], options: SingleOptions) -> int:
         ready_place(options.out)
     run = SingleRun(options, [_waiting(each, options.timeout) for each in different])
     for each in different:
-        run.follow(Generation(id=_id(each), status="unknown"))
+        run.follow(Generation(id=read_id(each), status="unknown"))
     return run.carry_out()
 
 
 def _waiting(each: str, timeout: float | None) -> Item:
     async def get(nb: AsyncNeuralBox) -> Generation:
-        return await nb.wait(_id(each), timeout=timeout)
+        return await nb.wait(read_id(each), timeout=timeout)
 
     return Item(request=None, get=get)
-
-
-def _id(text: str) -> int | str:
-    return int(text) if text.isdecimal() and text.isascii() else text
 
 
 class SingleRun:
