@@ -12,10 +12,6 @@ from attrs import field, frozen
 from neuralbox_async._core.models import Head, Id
 
 
-def _nothing() -> Mapping[str, Any]:
-    return {}
-
-
 @frozen(kw_only=True)
 class Model:
     """One model of the service.
@@ -47,9 +43,9 @@ class Model:
     max_token_cost: int | None = None
     description: str | None = None
     supports_streaming: bool | None = None
-    config: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    config: Mapping[str, Any] = field(factory=dict, hash=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
@@ -87,8 +83,8 @@ class Price:
     min_tokens: int | None = None
     max_tokens: int | None = None
     pricing_type: str | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
@@ -128,10 +124,10 @@ class Profile:
     tokens_used_this_period: int | None = None
     rate_limit_hourly: int | None = None
     rate_limit_daily: int | None = None
-    auth_methods: Mapping[str, Any] = field(factory=_nothing, hash=False)
+    auth_methods: Mapping[str, Any] = field(factory=dict, hash=False)
     created_at: datetime | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
@@ -159,10 +155,10 @@ class Stats:
 
     total_generations: int
     tokens_spent_total: int | None = None
-    breakdown: Mapping[str, Usage] = field(factory=_nothing, hash=False)
+    breakdown: Mapping[str, Usage] = field(factory=dict, hash=False)
     recent_30d: Usage | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
@@ -184,8 +180,8 @@ class Settings:
     image_format: str | None = None
     default_image_size: str | None = None
     notifications_enabled: bool | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 
@@ -232,5 +228,5 @@ class NewKey:
     secret: Secret = field(eq=False)
     name: str | None = None
     created_at: datetime | None = None
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)

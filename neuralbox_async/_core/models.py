@@ -30,10 +30,6 @@ def identity(generation_id: Id) -> Id:
     return generation_id
 
 
-def _nothing() -> Mapping[str, Any]:
-    return {}
-
-
 def _kept(params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return a copy: callers change one mapping from request to request, while earlier ones still wait to be sent."""
     try:
@@ -101,7 +97,7 @@ class Generation:
     error: str | None = None
     tokens_spent: int | None = None
     processing_ms: float | None = None
-    metadata: Mapping[str, Any] = field(factory=_nothing, hash=False)
+    metadata: Mapping[str, Any] = field(factory=dict, hash=False)
     progress: float | None = None
     eta_seconds: float | None = None
     retry_after: float | None = None
@@ -112,8 +108,8 @@ class Generation:
     is_favorited: bool | None = None
     user_rating: float | None = None
     partial: bool = False
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
     @property
@@ -166,8 +162,8 @@ class Balance:
     token_balance: int
     plan: str | None = None
     plan_expires_at: datetime | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing, hash=False)
-    raw: Mapping[str, Any] = field(factory=_nothing, hash=False, repr=False, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict, hash=False)
+    raw: Mapping[str, Any] = field(factory=dict, hash=False, repr=False, eq=False)
     head: Head | None = field(default=None, hash=False, repr=False, eq=False)
 
 

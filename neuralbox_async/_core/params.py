@@ -10,10 +10,6 @@ from typing import Any
 from attrs import field, fields, frozen
 
 
-def _nothing() -> Mapping[str, Any]:
-    return {}
-
-
 def _sent(self: Any) -> dict[str, Any]:
     named = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.name != "extra"}
     return {**{name: value for name, value in named.items() if value is not None}, **self.extra}
@@ -47,7 +43,7 @@ class TextParams(Mapping[str, Any]):
     temperature: float | None = None
     max_tokens: int | None = None
     messages: Sequence[Mapping[str, Any]] | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing)
+    extra: Mapping[str, Any] = field(factory=dict)
 
     __getitem__, __iter__, __len__ = _get, _names, _count
 
@@ -76,7 +72,7 @@ class ImageParams(Mapping[str, Any]):
     negative_prompt: str | None = None
     seed: int | None = None
     image_url: str | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing)
+    extra: Mapping[str, Any] = field(factory=dict)
 
     __getitem__, __iter__, __len__ = _get, _names, _count
 
@@ -97,7 +93,7 @@ class VideoParams(Mapping[str, Any]):
     aspect_ratio: str | None = None
     negative_prompt: str | None = None
     image_url: str | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing)
+    extra: Mapping[str, Any] = field(factory=dict)
 
     __getitem__, __iter__, __len__ = _get, _names, _count
 
@@ -112,7 +108,7 @@ class MusicParams(Mapping[str, Any]):
     """
 
     duration: int | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing)
+    extra: Mapping[str, Any] = field(factory=dict)
 
     __getitem__, __iter__, __len__ = _get, _names, _count
 
@@ -131,6 +127,6 @@ class SpeechParams(Mapping[str, Any]):
     voice_id: str | None = None
     speed: float | None = None
     format: str | None = None
-    extra: Mapping[str, Any] = field(factory=_nothing)
+    extra: Mapping[str, Any] = field(factory=dict)
 
     __getitem__, __iter__, __len__ = _get, _names, _count
