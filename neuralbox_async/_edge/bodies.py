@@ -42,17 +42,17 @@ async def read(response: httpx.Response) -> bytes:
     good = response.status_code < 300
     most = MOST_JSON_BYTES if good else MOST_ERROR_BYTES
     unpack = inflater() if coding(response) in INFLATABLE else None
-    pieces = raw(response)
+    packed = raw(response)
     body, came = bytearray(), 0
-    async for part in pieces:
+    async for part in packed:
         came += len(part)
         try:
             body += part if unpack is None else unpack.decompress(part, most + 1 - len(body))
         except zlib.error as error:
-            await leave(response, pieces)
+            await leave(response, packed)
             raise httpx.DecodingError(str(error)) from None
         if max(came, len(body)) > most:
-            await leave(response, pieces)
+            await leave(response, packed)
             if good:
                 raise _too_large(response.status_code)
             break
@@ -106,17 +106,17 @@ class Unpacked:
                 raise httpx.DecodingError("the packed data was cut")
 
 
-async def leave(response: httpx.Response, pieces: AsyncIterator[bytes]) -> None:
+async def leave(response: httpx.Response, parts: AsyncIterator[bytes]) -> None:
     """Close an answer in the middle of its body, and end the generators that httpx and httpcore read it with.
 
     They lie in one another: closing the outermost leaves the others to the garbage collector, of which trio complains.
     Once the connection is closed, the innermost raises through all of them when asked for more.
     """
     await response.aclose()
-    pieces = pieces.packed if isinstance(pieces, Unpacked) else pieces
+    packed = parts.packed if isinstance(parts, Unpacked) else parts
     with suppress(Exception):
         for _ in range(_MOST_PIECES_LEFT):
-            await anext(pieces)
+            await anext(packed)
 
 
 def _too_large(status: int) -> ResponseError:
