@@ -412,21 +412,6 @@ async def test_a_hundred_calls_share_a_few_connections() -> None:
     assert (len(texts), len(sandbox.charges)) == (100, 100)
 
 
-async def test_a_caller_s_response_hook_that_raises_cannot_hide_a_refusal() -> None:
-    """Many people's clients raise on 4xx by themselves: nothing may be sent twice because of it."""
-
-    async def raise_on_error(response: httpx.Response) -> None:
-        response.raise_for_status()
-
-    sandbox = Sandbox(balance=0)
-    own = http_client(sandbox)
-    own.event_hooks["response"] = [raise_on_error]
-    async with sandbox.client(http_client=own) as nb:
-        with pytest.raises((InsufficientTokensError, OutcomeUnknownError)):
-            await nb.generate("gpt-5", "Hello")
-    assert sandbox.requests.posts == 1
-
-
 async def test_what_is_not_known_everywhere_yet_is_looked_at_again() -> None:
     """A 404 soon after the service accepted a generation is a machine behind the times, not its end."""
     sandbox = Sandbox()

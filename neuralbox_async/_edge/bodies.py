@@ -37,7 +37,7 @@ async def read(response: httpx.Response) -> bytes:
     Raises ResponseError if a good answer's body is larger than 8 MB, httpx.DecodingError if it cannot be inflated, and
     what the transport raises.
     """
-    if response.is_stream_consumed:  # by a hook of the caller's client
+    if response.is_stream_consumed:  # by a transport of the caller's
         return response.content
     good = response.status_code < 300
     most = MOST_JSON_BYTES if good else MOST_ERROR_BYTES
@@ -68,7 +68,7 @@ def raw(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """Return an answer's body piece by piece, inflated if it came in a coding that we can inflate."""
-    if response.is_stream_consumed:  # by a hook of the caller's client
+    if response.is_stream_consumed:  # by a transport of the caller's
         return once(response.content)
     return Unpacked(raw(response)) if coding(response) in INFLATABLE else raw(response)
 

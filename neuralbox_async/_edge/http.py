@@ -249,7 +249,7 @@ class Http:
             finally:
                 await response.aclose()
             came: Answer | NeuralBoxError = self.answer(call, response.status_code, response.headers, content)
-        except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
+        except httpx.HTTPStatusError as error:  # a caller's transport raised for it; the status is the answer
             came = self.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self.no_answer(call, error)

@@ -109,7 +109,7 @@ class _Opening:
             response = await client.send(request, auth=None, follow_redirects=False, stream=True)
             self._response, self._parts = response, bodies.pieces(response)
             came: Answer | NeuralBoxError = await self._first(call, response)
-        except httpx.HTTPStatusError as error:  # a caller's hook raised for a status; the status is the answer
+        except httpx.HTTPStatusError as error:  # a caller's transport raised for it; the status is the answer
             came = self._http.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self._http.no_answer(call, error)

@@ -463,16 +463,30 @@ async def test_a_caller_s_client_is_never_closed() -> None:
     assert not own.is_closed
 
 
-async def test_a_caller_s_hook_that_raises_for_a_refusal_makes_no_doubt() -> None:
-    """A response hook with raise_for_status leaves a plain refusal what it is."""
+class Raising(httpx.AsyncBaseTransport):
+    """A caller's transport that raises for a status, as some that repeat requests do in the end."""
 
-    async def refuse(response: httpx.Response) -> None:
-        response.raise_for_status()
+    def __init__(self, status: int) -> None:
+        self.wire = Wire(answer(status))
 
-    own = httpx.AsyncClient(transport=Wire(answer(403)), event_hooks={"response": [refuse]})
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it; raise httpx.HTTPStatusError for a refusal."""
+        response = await self.wire.handle_async_request(request)
+        response.request = request
+        return response.raise_for_status()
+
+
+async def test_a_caller_s_transport_that_raises_for_a_refusal_makes_no_doubt() -> None:
+    """Whether a POST or a stream: a transport with raise_for_status leaves a plain refusal what it is."""
+    own = httpx.AsyncClient(transport=Raising(403))
     with pytest.raises(PermissionDeniedError) as caught:
         await AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own).submit("gpt-5", "Hello")
     assert caught.value.billed == "no"
+    own = httpx.AsyncClient(transport=Raising(402))
+    with pytest.raises(InsufficientTokensError) as stopped:
+        async with AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own).stream("gpt-5", "Hello"):
+            pass
+    assert stopped.value.billed == "no"
 
 
 # --- who hears of it --------------------------------------------------------------------------------------------------
