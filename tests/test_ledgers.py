@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 
 from neuralbox_async import (
+    Abandoned,
     AsyncNeuralBox,
     Budget,
     BudgetExceededError,
@@ -24,11 +25,17 @@ from neuralbox_async import (
     NotFoundError,
     Outcome,
     OutcomeUnknownError,
+    Requested,
     Surplus,
     UnprocessableEntityError,
     UsageError,
 )
+from neuralbox_async._bulk import Run
 from neuralbox_async._core.rows import row_key
+from neuralbox_async._edge.database import open_to_write
+from neuralbox_async._edge.ledger import LedgerWriter, inline
+from neuralbox_async._edge.ledger_table import MIGRATIONS
+from neuralbox_async._life import Wishes
 from neuralbox_async.sandbox import Sandbox, faults, http_client
 
 pytestmark = pytest.mark.anyio
@@ -632,3 +639,73 @@ async def test_an_id_of_another_item_may_cost(tmp_path: Path) -> None:
     assert first is None
     assert isinstance(second, LedgerError)
     assert (second.billed, second.generation_id) == ("unknown", 7)
+
+
+async def test_an_id_that_is_another_item_s_is_no_result(tmp_path: Path) -> None:
+    """A service that answers two POSTs with one id has made one generation: the second item fails, the run goes on."""
+    sandbox, told = rich(), list[Event]()
+    twin = {"id": 7, "status": "completed", "model_slug": "gpt-5", "result_text": "Hello", "tokens_spent": 2}
+    sandbox.order(faults.status(200, body=twin), times=2)
+    requests = [GenerationRequest("gpt-5", f"Hello {number}", key=f"{number}") for number in range(3)]
+    async with (
+        sandbox.client(observe=told.append) as nb,
+        nb.generate_many(requests, ledger=tmp_path / "run.db", max_concurrency=1) as outcomes,
+    ):
+        taken = [outcome async for outcome in outcomes]
+    assert [type(each.error) for each in taken] == [type(None), LedgerError, type(None)]
+    assert "Generation 7 belongs to item '0'" in str(taken[1].error)
+    assert [each.generation.id for each in told if isinstance(each, Abandoned) and each.generation] == [7]
+    with Ledger(tmp_path / "run.db") as ledger:
+        assert [row.state for row in ledger.rows()] == ["completed", "failed", "completed"]
+
+
+async def test_what_a_full_disk_does_not_take_comes_out(tmp_path: Path) -> None:
+    """A disk that is full when an answer comes loses nothing: the outcome has it, and nothing more is sent."""
+    sandbox, database = rich(), open_to_write(tmp_path / "run.db", MIGRATIONS)
+    told: list[Event] = []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Requested):
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            database.execute(f"PRAGMA max_page_count = {pages}")
+
+    requests = [GenerationRequest("gpt-5", f"{'long ' * 100_000}{number}") for number in range(3)]
+    wishes = Wishes(seconds=600.0, folder=None, settle=None, absent="in_doubt")
+    writer = LedgerWriter(database, inline)
+    async with sandbox.client(observe=hear) as nb:
+        run = Run(requests, steps=nb._steps, ledger=writer, wishes=wishes)  # noqa: SLF001 - no option fills a disk
+        async with run.outcomes(limit=1) as outcomes:
+            taken = [await anext(outcomes), await anext(outcomes)]
+            with pytest.raises(LedgerError, match="Free space"):
+                await anext(outcomes)
+        await writer.aclose()
+    assert [type(each.error) for each in taken] == [LedgerError, LedgerError]
+    assert [each.generation is not None for each in taken] == [True, False]
+    assert [each.generation for each in told if isinstance(each, Abandoned)] == [taken[0].generation]
+    assert len(sandbox.charges) == 1
+
+
+async def test_time_behind_a_closed_window_is_not_an_item_s(tmp_path: Path) -> None:
+    """An item that the plan keeps from looking for longer than its timeout is still waited for, and not sent again."""
+    sandbox = rich()
+    sandbox.order(faults.rate_limited(100), on="GET /generate/{id}")
+    (outcome,) = await run(sandbox, CLIPS[:1], tmp_path / "run.db", timeout=60)
+    assert outcome.error is None
+    assert len(sandbox.charges) == sandbox.booked == 1
+
+
+async def test_a_history_without_end_proves_nothing() -> None:
+    """One that never comes to the POST's time is left after 200 pages, and the POST stays in doubt."""
+    asked: list[httpx.Request] = []
+
+    async def page(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        entry = {"id": 1_000_000 - len(asked), "status": "completed", "model_slug": "other", "prompt": "other"}
+        return httpx.Response(200, json={"items": [entry]})
+
+    doubt = OutcomeUnknownError("lost", request=GenerationRequest("gpt-5", "Hello"), sent_at=1.0, after_id=7)
+    async with AsyncNeuralBox("nb_test_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(page))) as nb:
+        with pytest.raises(OutcomeUnknownError, match="does not reach back so far"):
+            await nb.reconcile(doubt, settle=0)
+    assert len(asked) == 200
