@@ -30,7 +30,7 @@ from neuralbox_async import (
     UsageError,
 )
 from neuralbox_async._core.options import conversation
-from neuralbox_async.sandbox import Model, Sandbox, faults, serve
+from neuralbox_async.sandbox import Model, Plan, Sandbox, faults, serve
 
 pytestmark = pytest.mark.anyio
 on_a_port = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -617,3 +617,18 @@ async def test_a_conversation_reaches_the_service() -> None:
         await stream.until_done()
     sent = json.loads(wire.requests[0].content)
     assert sent == {"model": "gpt-5", "prompt": "Hello", "params": {"messages": [SYSTEM]}}
+
+
+async def test_a_stream_in_line_for_a_connection_has_its_place_in_the_window() -> None:
+    """Of ten at once on one connection none meets a window that those before it have used up."""
+    sandbox = Sandbox(plan=Plan(name="small", per_hour=6, per_day=None))
+
+    async def read(nb: AsyncNeuralBox) -> None:
+        async with nb.stream("gpt-5", "Hello", timeout=20_000) as stream:
+            await stream.until_done()
+
+    async with sandbox.client(max_connections=2) as nb, anyio.create_task_group() as tasks:
+        await nb.balance()
+        for _ in range(10):
+            tasks.start_soon(read, nb)
+    assert (len(sandbox.charges), sandbox.requests.answered(429)) == (10, 0)

@@ -76,17 +76,17 @@ async def open_stream(http: Http, call: Call[Generation], *, deadline: float, tr
 async def _attempt(http: Http, call: Call[Generation], deadline: float, trail: Trail) -> OpenStream:
     with anyio.CancelScope(deadline=deadline) as scope:
         await http.wait_for_window(call.operation, paid=True, deadline=deadline)
-        async with AsyncExitStack() as held:
-            client = await held.enter_async_context(http.slots.slot(paid=True))
-            opening = _Opening(http, Parser(http.key.hidden_in))
-            held.push_async_callback(opening.aclose)
-            scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
-            http.rate.begin(paid=True, now=clock.now())
-            try:
+        http.rate.begin(paid=True, now=clock.now())
+        try:
+            async with AsyncExitStack() as held:
+                client = await held.enter_async_context(http.slots.slot(paid=True))
+                opening = _Opening(http, Parser(http.key.hidden_in))
+                held.push_async_callback(opening.aclose)
+                scope.deadline = math.inf  # from here on the POST keeps the deadline, in its own task
                 generation = await http.send_once(call, client, opening.exchange, deadline=deadline, trail=trail)
-            finally:
-                http.rate.end(paid=True)
-            return OpenStream(generation, opening, held.pop_all())
+                return OpenStream(generation, opening, held.pop_all())
+        finally:
+            http.rate.end(paid=True)
     raise timed_out(call)
 
 
