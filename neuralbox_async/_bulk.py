@@ -207,7 +207,7 @@ class Run:
     @property
     def _unfinished(self) -> tuple[str, ...]:
         unsaved = () if self._wishes.folder is None else (rows.COMPLETED,)
-        return (rows.PLANNED, rows.SENDING, rows.IN_DOUBT, rows.ACCEPTED, *unsaved)
+        return (*rows.UNFINISHED, *unsaved)
 
     # --- one item ----------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     DROPPED: frozenset({PLANNED}),
 }
 STATES: Final = tuple(FOLLOWS)
+# What a resumed run has to send, to look for or to wait for.
+UNFINISHED: Final = (PLANNED, SENDING, IN_DOUBT, ACCEPTED)
 # May cost tokens, and what it costs is not known yet: a budget's reservation stands.
 _OPEN: Final = frozenset({SENDING, IN_DOUBT, ACCEPTED})
 _PAID: Final = frozenset({COMPLETED, SAVED})
@@ -114,7 +116,7 @@ class Summary:
     @property
     def unfinished(self) -> int:
         """How many items a resumed run would still send, look for or wait for; downloads are not counted."""
-        return sum(self.counts[state] for state in (PLANNED, SENDING, IN_DOUBT, ACCEPTED))
+        return sum(self.counts[state] for state in UNFINISHED)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
