@@ -48,9 +48,9 @@ class History:
     Each page may take `timeout` seconds.
     """
 
-    def __init__(self, http: Http, *, timeout: float, filters: Filters | None = None) -> None:
+    def __init__(self, http: Http, *, timeout: float, filters: Filters) -> None:
         self._http = http
-        self._filters = filters or Filters()
+        self._filters = filters
         self._timeout = timeout
         self._ready = deque[Generation]()
         self._known = set[Id]()

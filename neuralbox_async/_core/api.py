@@ -62,14 +62,14 @@ def generate(request: GenerationRequest, extra: Extra | None = None) -> Call[Gen
     return _paid("generate", "/generate", request, {}, extra or {})
 
 
-def stream(request: GenerationRequest, extra: Extra | None = None) -> Call[Generation]:
+def stream(request: GenerationRequest, extra: Extra) -> Call[Generation]:
     """Ask for one text, piece by piece; what is read is the first event, which has its id. Costs tokens."""
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-    return _paid("stream", "/generate/stream", request, headers, extra or {})
+    return _paid("stream", "/generate/stream", request, headers, extra)
 
 
 def transcribe(
-    request: GenerationRequest, file_name: str, *, size: int, boundary: str, extra: Extra | None = None
+    request: GenerationRequest, file_name: str, *, size: int, boundary: str, extra: Extra
 ) -> tuple[Call[Generation], bytes]:
     """Ask for the text of audio of so many bytes; return the call and what comes before the audio. Costs tokens.
 
@@ -78,7 +78,6 @@ def transcribe(
     from neuralbox_async._core.multipart import form  # noqa: PLC0415 - loaded by those who send a file
 
     _text("model", request.model)
-    extra = extra or {}
     check_extra(extra, "further fields of the form go into extra_body={…}")
     named = extra_body(extra, {"model": request.model, **(request.params or {})})
     fields = {name: _field(value) for name, value in named.items()}
@@ -185,13 +184,13 @@ def models(*, page: int) -> Call[ModelPage]:
 
 def model(slug: str) -> Call[Model]:
     """Read what the service says of one model."""
-    return Call(operation="model", method="GET", path=_part("/models", _slug(slug)), result=Model)
+    return Call(operation="model", method="GET", path=_part("/models", _text("model", slug)), result=Model)
 
 
 def price(slug: str, params: Mapping[str, Any] | None, count: int) -> Call[Price]:
     """Ask what a generation would cost. Asking costs nothing."""
     _check_params(params)
-    path = _part("/models", _slug(slug)) + "/calculate-price"
+    path = _part("/models", _text("model", slug)) + "/calculate-price"
     body = _json_body({"params": params or {}, "count": count})
     return Call(operation="price", method="POST", path=path, result=Price, body=body)
 
@@ -258,10 +257,6 @@ def checked_id(value: object) -> Id:
     if not replies.is_id(value):
         raise UsageError(f"An id is an integer or a string, not {value!r}.")
     return value
-
-
-def _slug(slug: str) -> str:
-    return _text("model", slug)
 
 
 def _text(name: str, value: object) -> str:

@@ -86,9 +86,9 @@ def claim(
     reading: Reading,
     *,
     owned: Mapping[Id, str | None],
-    others: Iterable[Intent] = (),
-    on_their_way: Iterable[Intent] = (),
-    early: Container[str] = (),
+    others: Iterable[Intent],
+    on_their_way: Iterable[Intent],
+    early: Container[str],
 ) -> Claims:
     """Match intents with what the history shows.
 

@@ -213,7 +213,7 @@ class Http:
         return await self.send_once(call, client, exchange, deadline=deadline, trail=trail)
 
     async def send_once(
-        self, call: Call[T], client: httpx.AsyncClient, exchange: Exchange, *, deadline: float, trail: Trail = NO_TRAIL
+        self, call: Call[T], client: httpx.AsyncClient, exchange: Exchange, *, deadline: float, trail: Trail
     ) -> T:
         """Make one attempt at a call that must not be made twice; `exchange` sends it, once through the gate."""
         once = Once(

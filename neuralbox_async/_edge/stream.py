@@ -23,7 +23,7 @@ from neuralbox_async._core.models import PENDING, Generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, Parser, Started, StreamEvent, Unreadable
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.http import PAID_TIMEOUTS, Http
-from neuralbox_async._edge.once import NO_TRAIL, Trail, Witness, timed_out
+from neuralbox_async._edge.once import Trail, Witness, timed_out
 from neuralbox_async._edge.slots import CLOSE_SECONDS
 
 # How long the end of a stream may take after its last event, for its connection to be used again.
@@ -57,7 +57,7 @@ class OpenStream:
         await self._held.aclose()
 
 
-async def open_stream(http: Http, call: Call[Generation], *, deadline: float, trail: Trail = NO_TRAIL) -> OpenStream:
+async def open_stream(http: Http, call: Call[Generation], *, deadline: float, trail: Trail) -> OpenStream:
     """Send the POST of a stream, again where it certainly cost nothing, and return it once its id is known.
 
     The deadline is loop time; `trail` follows the POST. Raises what `Http.send` raises, and GenerationFailedError if

@@ -20,6 +20,8 @@ REQUEST = GenerationRequest("kling-v2.1", "A flower", {"duration": 5})
 OTHER_PARAMS = evolve(REQUEST, params={"duration": 10})
 LONG = "A flower in the morning light, seen from above, while a slow camera goes around it, dew on its leaves"
 
+NOBODY: dict[str, Any] = {"owned": {}, "others": (), "on_their_way": (), "early": ()}
+
 
 def intent(key: str = "a", *, after: int | None = 10, at: float = NOON, asked: GenerationRequest = REQUEST) -> Intent:
     """Return a POST whose answer was lost."""
@@ -35,7 +37,7 @@ def entry(number: int | str, status: str = "completed", *, at: float | None = NO
 
 def claims(intents: Sequence[Intent], *entries: Generation, skew: float = 0.0, **known: Any) -> Claims:
     """Match, with nobody else about and everybody's time to wait over, unless said otherwise."""
-    return claim(intents, Reading(entries=entries, skew=skew, whole=True), **{"owned": {}, **known})
+    return claim(intents, Reading(entries=entries, skew=skew, whole=True), **{**NOBODY, **known})
 
 
 def told(got: Claims) -> tuple[dict[str, int | str], set[str], set[str], list[int | str]]:

@@ -158,7 +158,7 @@ def _plain(value: object) -> Any:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _listing(*columns: str, right: Iterable[str] = ()) -> Table:
+def _listing(*columns: str, right: Iterable[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         # Where the window is narrow, rich takes from columns that may wrap: the last gives way, and is cut.

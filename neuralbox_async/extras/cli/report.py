@@ -51,7 +51,7 @@ class Problem:
         return self.message if self.hint is None else f"{self.message} Get it with: {self.hint}"
 
 
-def problem_of(error: Exception, generation: Generation | None = None, out: str | None = None) -> Problem:
+def problem_of(error: Exception, generation: Generation | None, out: str | None = None) -> Problem:
     """Describe an error of this library, or of the disk after a generation was paid for."""
     said, known = in_our_words(error), None if generation is None else generation.id
     if not isinstance(error, NeuralBoxError):
