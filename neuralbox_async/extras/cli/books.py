@@ -2,23 +2,15 @@
 
 from typing import Final
 
-from neuralbox_async import APIConnectionError, AsyncNeuralBox, Balance, NeuralBoxError
-from neuralbox_async.extras.cli.exits import REFUSALS
+from neuralbox_async import AsyncNeuralBox, Balance, NeuralBoxError
+from neuralbox_async.extras.cli.asking import told
 
 TIMEOUT_SECONDS: Final = 30.0
 
 
 async def balance_before(nb: AsyncNeuralBox) -> Balance | None:
-    """Ask for the balance before anything is begun; None if the service does not tell it.
-
-    Raises what would meet every item too: a refusal of the key or the plan, a service that cannot be reached.
-    """
-    try:
-        return await nb.balance(timeout=TIMEOUT_SECONDS)
-    except (*REFUSALS, APIConnectionError):
-        raise
-    except NeuralBoxError:
-        return None
+    """Ask for the balance before anything is begun; None if the service does not tell it. Raises as `told`."""
+    return await told(nb.balance(timeout=TIMEOUT_SECONDS))
 
 
 async def balance_after(nb: AsyncNeuralBox) -> int | None:

@@ -39,9 +39,9 @@ from neuralbox_async.extras.cli.report import (
     result_record,
 )
 from neuralbox_async.extras.cli.screen import Screen
-from neuralbox_async.extras.cli.settings import STDIN, BulkOptions, absolute_folder
+from neuralbox_async.extras.cli.settings import BulkOptions, absolute_folder
 from neuralbox_async.extras.cli.signals import Work, carry_out
-from neuralbox_async.extras.cli.source import Source, opened
+from neuralbox_async.extras.cli.source import STDIN, Source, opened
 from neuralbox_async.extras.cli.unfinished import Unfinished
 from neuralbox_async.extras.cli.wording import in_our_words
 

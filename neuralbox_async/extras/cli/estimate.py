@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from neuralbox_async import APIConnectionError, AsyncNeuralBox, GenerationRequest, Ledger, NeuralBoxError, RateLimit
-from neuralbox_async.extras.cli.exits import REFUSALS
+from neuralbox_async import AsyncNeuralBox, GenerationRequest, Ledger, RateLimit
+from neuralbox_async.extras.cli.asking import told
 from neuralbox_async.extras.cli.prompts import read_prompts
 from neuralbox_async.extras.cli.settings import BulkOptions
 from neuralbox_async.extras.cli.source import Source
@@ -145,11 +145,8 @@ async def estimate(nb: AsyncNeuralBox, options: BulkOptions, source: Source) -> 
 
 async def tokens_of(nb: AsyncNeuralBox, model: str, params: dict[str, Any]) -> tuple[int, int, int] | None:
     """Return what one generation costs, and the least and the most of its model; None if nobody knows."""
-    try:
-        price = await nb.price(model, params or None)
-    except (*REFUSALS, APIConnectionError):
-        raise
-    except NeuralBoxError:
+    price = await told(nb.price(model, params or None))
+    if price is None:
         return None
     least = price.tokens if price.min_tokens is None else price.min_tokens
     most = price.tokens if price.max_tokens is None else price.max_tokens
@@ -199,18 +196,12 @@ async def _priced(nb: AsyncNeuralBox, kinds: Counter[Kind]) -> list[Item]:
 
 async def _listed_spans(nb: AsyncNeuralBox) -> dict[str, TokenSpan]:
     """Return the least and the most that each model costs, by the list of models; empty if there is none to read."""
-    try:
-        listed = await nb.models()
-    except (*REFUSALS, APIConnectionError):
-        raise
-    except NeuralBoxError:
-        return {}
     bounds = {
         each.slug: (
             each.token_cost if each.min_token_cost is None else each.min_token_cost,
             each.token_cost if each.max_token_cost is None else each.max_token_cost,
         )
-        for each in listed
+        for each in await told(nb.models()) or ()
     }
     return {slug: (least, most) for slug, (least, most) in bounds.items() if least is not None and most is not None}
 

@@ -20,11 +20,12 @@ from neuralbox_async.extras.cli.page import draw_status
 from neuralbox_async.extras.cli.prompts import Defaults
 from neuralbox_async.extras.cli.report import as_json as record_as_json
 from neuralbox_async.extras.cli.settings import BulkOptions, recalled, with_ledger
+from neuralbox_async.extras.cli.source import STDIN
 from neuralbox_async.extras.cli.status import as_record, read_status
 
 
 def _no_option(_type: type, file: str) -> None:
-    if file.startswith("-") and file != "-":
+    if file.startswith("-") and file != STDIN:
         raise ValueError(f"there is no option {file}; a file of that name is ./{file}.")
 
 

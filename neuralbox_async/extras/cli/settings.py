@@ -14,8 +14,8 @@ from neuralbox_async import Balance, Ledger, UsageError
 from neuralbox_async.extras.cli.options import Service
 from neuralbox_async.extras.cli.places import as_folder
 from neuralbox_async.extras.cli.prompts import Defaults
+from neuralbox_async.extras.cli.source import STDIN
 
-STDIN: Final = "-"
 LEDGER_NAME: Final = "run.db"
 
 

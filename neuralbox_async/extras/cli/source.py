@@ -14,7 +14,8 @@ from attrs import frozen
 
 from neuralbox_async import UsageError
 
-STDIN: Final = 0
+STDIN: Final = "-"  # as people name it
+_DESCRIPTOR: Final = 0
 CHUNK_BYTES: Final = 65_536
 LONGEST_LINE_BYTES: Final = 16 * 1024 * 1024
 
@@ -48,9 +49,9 @@ class Source:
 
 @contextlib.contextmanager
 def opened(file: str) -> Iterator[Source]:
-    """Open a file, or stdin for "-". Raises UsageError if it cannot be read."""
-    if file == "-":
-        yield Source("stdin", STDIN)
+    """Open a file, or stdin (`STDIN`). Raises UsageError if it cannot be read."""
+    if file == STDIN:
+        yield Source("stdin", _DESCRIPTOR)
         return
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -11,8 +11,8 @@ from neuralbox_async import Ledger, LedgerRow, LedgerSummary, UsageError
 from neuralbox_async.extras.cli.kept import Kept
 from neuralbox_async.extras.cli.owner import Owner, owner_of
 from neuralbox_async.extras.cli.prompts import read_prompts
-from neuralbox_async.extras.cli.settings import STDIN, BulkOptions, recalled
-from neuralbox_async.extras.cli.source import opened
+from neuralbox_async.extras.cli.settings import BulkOptions, recalled
+from neuralbox_async.extras.cli.source import STDIN, opened
 
 # Source: the documentation's retention of files by plan; None is for ever.
 KEPT_DAYS: Final[Mapping[str | None, int | None]] = {"free": 7, "basic": 30, "pro": 90, "vip": 90, "elite": None}
