@@ -30,7 +30,7 @@ def made(*items: Item, limits: RateLimit | None = None, at_once: int = 10) -> Es
         items=items,
         before=0,
         bad_lines=0,
-        balance=None,
+        balance=1_500,
         plan=None,
         limits=limits or RateLimit(),
         max_concurrency=at_once,
@@ -97,6 +97,15 @@ def test_what_is_known_is_a_lower_bound(capsys: pytest.CaptureFixture[str]) -> N
     said = " ".join(capsys.readouterr().out.split())
     assert "at least 6 tokens, and unknown for 2 items" in said
     assert "NOT ENOUGH" in said
+
+
+def test_many_models_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of more than twenty rows the last say how many items there are besides."""
+    show_page(made(*[Item(model=f"model-{number:02}", count=3, tokens=(2, 2)) for number in range(25)]))
+    out = capsys.readouterr().out
+    assert "model-19" in out
+    assert "model-20" not in out
+    assert ["others", "15"] in [line.split() for line in out.splitlines()]
 
 
 def test_what_the_ledger_has_is_not_counted_again(cli: Any, service: Sandbox, tmp_path: Path) -> None:

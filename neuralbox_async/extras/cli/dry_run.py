@@ -63,8 +63,9 @@ def show_page(found: Estimate) -> None:
     console = Console()
     console.print(Text(_items(found), style="bold"), soft_wrap=True)
     table = Table(box=None, padding=(0, 2))
-    for name, justify in (("", "left"), ("items", "right"), ("tokens each", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    table.add_column("")
+    table.add_column("items", justify="right")
+    table.add_column("tokens each", justify="right")
     for item in found.items[:MOST_ROWS]:
         table.add_row(Text(printable(item.model)), f"{item.count:,}", _span(item.tokens))
     if len(found.items) > MOST_ROWS:
@@ -92,14 +93,12 @@ def _cost(found: Estimate) -> str:
         least = found.known_tokens[0]
         known = f"at least {least:,} tokens, and " if least else ""
         cost = f"Cost: {known}unknown for {found.unpriced:,} items, as the service does not tell their price"
-    if found.balance is None:
-        return cost
     return f"{cost}; the balance is {found.balance:,}{': NOT ENOUGH' if _costs_too_much(found) else ''}"
 
 
 def _costs_too_much(found: Estimate) -> bool:
     most = found.known_tokens[0 if found.unpriced else 1]
-    return found.balance is not None and most > found.balance
+    return most > found.balance
 
 
 def _requests(found: Estimate) -> str:

@@ -64,7 +64,7 @@ class Estimate:
         items: What would be sent, by model and price.
         before: How many items are done, or under way, in the ledger.
         bad_lines: How many lines cannot be used.
-        balance: Tokens of the account; None if the service does not tell.
+        balance: Tokens of the account.
         plan: The account's plan.
         limits: Its windows.
         max_concurrency: How many are under way at once.
@@ -73,7 +73,7 @@ class Estimate:
     items: Sequence[Item]
     before: int
     bad_lines: int
-    balance: int | None
+    balance: int
     plan: str | None
     limits: RateLimit
     max_concurrency: int
