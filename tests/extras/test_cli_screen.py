@@ -156,6 +156,22 @@ async def test_a_bar_is_one_line(width: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "problem", "counted"),
+    [
+        ("completed", None, Tally(done=1, tokens=5)),
+        ("failed", "it failed", Tally(failed=1, tokens=5)),
+        ("pending", "interrupted", Tally(interrupted=1, tokens=5)),
+        (None, "cut off", Tally(in_doubt=1)),
+    ],
+)
+def test_what_the_end_of_a_run_left(status: str | None, problem: str | None, counted: Tally) -> None:
+    """What is known of an item says what it counts as; nothing at all is a doubt, and never a failure."""
+    tally = Tally()
+    tally.note_rest(None if status is None else Generation(id=7, status=status, tokens_spent=5), problem)
+    assert tally == counted
+
+
+@pytest.mark.parametrize(
     ("tally", "otherwise", "code"),
     [
         (Tally(done=3), 0, 0),

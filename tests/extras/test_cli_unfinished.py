@@ -3,6 +3,7 @@
 import pytest
 
 from neuralbox_async import Abandoned, Accepted, Event, Generation, GenerationRequest, Looked
+from neuralbox_async.extras.cli.report import interrupted
 from neuralbox_async.extras.cli.unfinished import Taken, Unfinished
 
 REQUEST = GenerationRequest("kling-v2.1", "A flower")
@@ -55,3 +56,24 @@ def test_who_only_waited_asked_for_nothing() -> None:
     unfinished = Unfinished(taken={7: Taken(request=None, generation=PENDING)})
     unfinished.hear(abandoned(PENDING))
     assert unfinished.taken[7].request is None
+
+
+@pytest.mark.parametrize(
+    ("status", "out", "kind", "billed", "hint"),
+    [
+        ("pending", None, "Interrupted", "unknown", "neuralbox wait 7"),
+        ("pending", "clips/", "Interrupted", "unknown", "neuralbox wait 7 --out clips/"),
+        ("completed", "clips/", "Interrupted", "yes", "neuralbox wait 7 --out clips/"),
+        ("failed", "clips/", "GenerationFailedError", "no", None),
+    ],
+)
+def test_interrupted(status: str, out: str | None, kind: str, billed: str, hint: str | None) -> None:
+    """What nobody waits for any more says whether it is paid for, and how to get it where there is something to get."""
+    problem = interrupted(Generation(id=7, status=status, error="no"), out)
+    assert problem is not None
+    assert (problem.type, problem.billed, problem.hint, problem.generation_id) == (kind, billed, hint, 7)
+
+
+def test_a_completed_text_is_no_problem() -> None:
+    """Where no file was asked for, all that was asked for is known."""
+    assert interrupted(FINAL, None) is None

@@ -214,15 +214,12 @@ class BulkRun:
     def _report_unfinished(self) -> None:
         for taken in [*self.unfinished.taken.values()]:
             problem = interrupted(taken.generation, self._options.out)
+            assert taken.request is not None  # noqa: S101 - nothing is followed here that this run did not ask for
             self._report_rest(taken.request, taken.generation, problem)
         for request in [*self.unfinished.in_doubt]:
             self._report_rest(request, None, cut_off(request))
 
-    def _report_rest(
-        self, request: GenerationRequest | None, generation: Generation | None, problem: Problem | None
-    ) -> None:
-        if request is None:
-            return
+    def _report_rest(self, request: GenerationRequest, generation: Generation | None, problem: Problem | None) -> None:
         self.screen.tally.note_rest(generation, problem)
         with contextlib.suppress(OSError):  # one that cannot be written must not keep back the others
             self._write(self._record(request, None, result_record(generation, problem, None)), self._lines.keep)
