@@ -89,13 +89,9 @@ class Unpacked:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
+        while not self._unpack.eof:
             packed: bytes | None = self._unpack.unconsumed_tail
             packed = packed or await anext(self.packed, None)
-            if self._unpack.eof and packed is None:
-                raise StopAsyncIteration
-            if self._unpack.eof:
-                continue  # what follows the packed data is nothing to us
             try:
                 data = self._unpack.decompress(packed or b"", _PIECE)
             except zlib.error as error:
@@ -104,6 +100,9 @@ class Unpacked:
                 return data
             if packed is None and not self._unpack.eof:
                 raise httpx.DecodingError("the packed data was cut")
+        while await anext(self.packed, None) is not None:
+            continue  # what follows the packed data is nothing to us
+        raise StopAsyncIteration
 
 
 async def leave(response: httpx.Response, parts: AsyncIterator[bytes]) -> None:

@@ -1,5 +1,6 @@
 """Downloads over real sockets: what is interrupted goes on, what is not the same file begins again, nothing is half."""
 
+import gzip
 import hashlib
 import os
 import re
@@ -74,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.ranges and headers.get("If-Range") == server.etag and "Range" in headers:
             start = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
         body = server.content[start:]
-        self.send_response(206 if start else 200)
+        self.send_response(200 if not start else 206 if body else 416)
         if server.announced:
             self.send_header("Content-Length", str(len(body)))
         if start:
@@ -166,6 +167,34 @@ async def test_a_weak_validator_is_none(etag: str, server: Server, tmp_path: Pat
     async with server.client() as nb:
         assert (await nb.download(server.result(), tmp_path)).read_bytes() == FILE
     assert server.asked == ["", ""]
+
+
+async def test_a_file_that_shrank_begins_again(server: Server, tmp_path: Path) -> None:
+    """A server that has less than what is here already is not asked for the rest for ever."""
+    server.cuts = [700_000]
+    server.at = lambda at: setattr(server, "content", FILE[:500_000]) if at == 650_000 else None
+    async with server.client() as nb:
+        path = await nb.download(server.result(), tmp_path)
+    assert path.read_bytes() == FILE[:500_000]
+    assert [offset(each) for each in server.asked] == [0, 700_000, 0]
+
+
+async def test_what_follows_packed_bytes_is_no_part_of_the_file(server: Server, tmp_path: Path) -> None:
+    """A file that came packed unasked is what its packing holds, whatever the server sends behind that."""
+    server.content, server.more = gzip.compress(FILE) + b"\0" * 200_000, {"Content-Encoding": "gzip"}
+    async with server.client() as nb:
+        path = await nb.download(server.result(), tmp_path)
+    assert path.read_bytes() == FILE
+    assert path.suffix == ".png"
+
+
+async def test_packed_bytes_that_are_damaged_are_no_file(server: Server, tmp_path: Path) -> None:
+    """What cannot be unpacked is an error that says so, and leaves nothing behind."""
+    server.content, server.more = gzip.compress(FILE)[:100] + bytes(100_000), {"Content-Encoding": "gzip"}
+    async with server.client() as nb:
+        with pytest.raises(APIConnectionError, match="DecodingError"):
+            await nb.download(server.result(), tmp_path)
+    assert names(tmp_path) == []
 
 
 async def test_a_file_that_changed_begins_again(server: Server, tmp_path: Path) -> None:
