@@ -35,7 +35,10 @@ class Turns:
     _line: anyio.Lock = field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
 
     async def wait(self, turn: Turn) -> None:
-        """Wait until the plan's window lets a call through; raise RateLimitError if that is not before its deadline."""
+        """Wait until the plan's window lets a call through; raise RateLimitError if that is not before its deadline.
+
+        In line it may wait longer: its caller cancels it at the deadline.
+        """
         seconds = self._seconds(turn)
         if not seconds and not (turn.paid and self.rate.lined_up):
             return None
@@ -44,10 +47,8 @@ class Turns:
             return await self._until_open(turn)
         self.rate.lined_up += 1
         try:
-            with anyio.CancelScope(deadline=turn.deadline):
-                async with self._line:
-                    return await self._until_open(turn)
-            raise _too_late(turn, self._seconds(turn))
+            async with self._line:
+                return await self._until_open(turn)
         finally:
             self.rate.lined_up -= 1
 

@@ -10,6 +10,7 @@ import respx
 from neuralbox_async import (
     APIConnectionError,
     APIStatusError,
+    APITimeoutError,
     AsyncNeuralBox,
     AuthenticationError,
     BadRequestError,
@@ -17,6 +18,7 @@ from neuralbox_async import (
     NeuralBoxError,
     NotFoundError,
     PermissionDeniedError,
+    Rate,
     RateLimitError,
     ResponseError,
 )
@@ -160,6 +162,21 @@ async def test_a_window_that_opens_too_late_is_said_at_once() -> None:
             assert (caught.value.retry_after, caught.value.code) == (847, "rate_limit_exceeded")
             with pytest.raises(RateLimitError, match=r"the plan's window opens in 8\d\d s, later than the timeout"):
                 await nb.get(18500, timeout=60)
+
+
+async def test_a_submission_in_line_waits_no_longer_than_its_timeout() -> None:
+    """Behind one that gives way to looks, the next one learns at its own deadline that its turn has not come."""
+    rate, began = Rate(), anyio.current_time()
+    rate.note({"x-ratelimit-limit-hour": "100", "x-ratelimit-remaining-hour": "5"}, now=began, wall=0.0)
+    rate.pending = 10
+    async with client(rate=rate) as nb, anyio.create_task_group() as tasks:
+        tasks.start_soon(nb.submit, "gpt-5", "Hello")
+        await anyio.sleep(0.1)
+        with pytest.raises(APITimeoutError) as caught:
+            await nb.submit("gpt-5", "Hello", timeout=10)
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - began == pytest.approx(10.1)
+    assert (caught.value.billed, rate.lined_up) == ("no", 0)
 
 
 async def test_the_headers_of_every_answer_are_read() -> None:
