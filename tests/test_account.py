@@ -40,6 +40,15 @@ async def test_a_model_that_is_not_there() -> None:
             await nb.price("gpt-5", count=0)
 
 
+async def test_a_list_of_models_that_goes_round_ends() -> None:
+    """Where further pages bring nothing new, what the first one said of the whole is not believed."""
+    sandbox = Sandbox()
+    sandbox.order(faults.status(200, body={"models": ["gpt-5", "dall-e-3"], "total": 50}), on="GET /models", times=None)
+    async with sandbox.client() as nb:
+        assert [each.slug for each in await nb.models()] == ["gpt-5", "dall-e-3"]
+    assert sandbox.requests.of("GET", "/models") == 2
+
+
 async def test_whose_account_it_is_and_what_it_did(sandbox: Sandbox) -> None:
     """Profile and statistics add up with what was charged."""
     async with sandbox.client() as nb:

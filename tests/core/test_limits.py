@@ -365,3 +365,19 @@ def test_a_backlog_stretches_looks() -> None:
     rate.pending, rate.lined_up = 50, 50
     assert rate.look_price(0.35, now=NOW) > 1_000
     assert rate.limits().stretch > 1_000
+
+
+def test_before_any_answer_a_plan_of_the_caller_s_makes_looks_dearer() -> None:
+    """Sixty that are pending want more looks than a hundred requests leave, whoever says that there are a hundred."""
+    rate = Rate(per_hour=100)
+    rate.pending = 60
+    assert rate.look_price(1.0, now=NOW) == pytest.approx((3 * 60 / 40) ** 2)
+
+
+def test_another_event_loop_s_times_are_over() -> None:
+    """A clock that shows less than before is another one: what was said by the old one no longer holds anybody up."""
+    rate = noted(headers(limit_hour=100, remaining_hour=0, reset_hour=NOON + 900))
+    rate.pause(600.0, now=NOW)
+    assert waits(rate) == (600.0, 600.0)
+    assert waits(rate, now=1.0) == (0.0, 0.0)
+    assert rate.seconds_closed(now=1.0) == 600.0

@@ -40,6 +40,9 @@ def test_what_is_set_is_sent(params: Mapping[str, Any], sent: dict[str, Any]) ->
     body = api.generate(GenerationRequest("any-slug", "Hello", params)).body
     assert body is not None
     assert json.loads(body).get("params", {}) == sent
+    asked = api.price("any-slug", params, 1).body
+    assert asked is not None
+    assert json.loads(asked)["params"] == sent
 
 
 @pytest.mark.parametrize(("params", "sent"), CASES)

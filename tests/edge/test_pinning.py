@@ -52,6 +52,13 @@ async def test_the_checked_address_is_connected_to(names: dict[str, list[str]]) 
     assert "authorization" not in sent.headers
 
 
+async def test_an_address_that_can_be_read_in_two_ways_is_refused() -> None:
+    """What was checked must be what is connected to, or one reader's public host is another's."""
+    async with client() as nb:
+        with pytest.raises(ResponseError, match="can be read in two ways"):
+            await nb.read(done("https://any\u3002body.test/x"))
+
+
 @pytest.mark.parametrize(
     "addresses",
     [
