@@ -181,7 +181,7 @@ class OutcomeUnknownError(NeuralBoxError):
 
 
 class BudgetExceededError(NeuralBoxError):
-    """The next generation might cost more than what is left of your own budget. It was not sent."""
+    """The next generation might cost more than what is left of your own budget; or nobody tells. It was not sent."""
 
 
 class LedgerError(NeuralBoxError):
