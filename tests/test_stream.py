@@ -15,6 +15,7 @@ import pytest
 from neuralbox_async import (
     Abandoned,
     APIStatusError,
+    APITimeoutError,
     AsyncNeuralBox,
     AuthenticationError,
     BadRequestError,
@@ -632,3 +633,48 @@ async def test_a_stream_in_line_for_a_connection_has_its_place_in_the_window() -
         for _ in range(10):
             tasks.start_soon(read, nb)
     assert (len(sandbox.charges), sandbox.requests.answered(429)) == (10, 0)
+
+
+async def test_a_stream_that_is_cut_before_its_id_is_in_doubt() -> None:
+    """An answer that has begun and says nothing is the same as none: the text may be on its way, and paid for."""
+
+    class Cut(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b": here it comes\n\n"
+            raise httpx.ReadError("cut")
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Cut())
+
+    own = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with AsyncNeuralBox("nb_test_key", http_client=own) as nb:
+        with pytest.raises(OutcomeUnknownError, match="ReadError: cut") as caught:
+            async with nb.stream("gpt-5", "Hello"):
+                pass
+    assert caught.value.billed == "unknown"
+
+
+async def test_a_stream_waits_for_a_connection_no_longer_than_its_timeout(sandbox: Sandbox) -> None:
+    """One that is open keeps its place; who waits behind it for too long has sent nothing."""
+    async with sandbox.client(max_connections=2) as nb:
+        async with nb.stream("gpt-5", "Hello"):
+            with pytest.raises(APITimeoutError) as caught:
+                async with nb.stream("gpt-5", "Hello", timeout=5):
+                    pass
+        assert (caught.value.billed, streams(sandbox)) == ("no", 1)
+        async with nb.stream("gpt-5", "Hello") as stream:
+            assert (await stream.until_done()).done
+
+
+async def test_a_stream_has_nothing_before_it_is_opened() -> None:
+    """Whoever forgets the `async with` is told, and nothing was sent."""
+    sandbox = Sandbox()
+    async with sandbox.client() as nb:
+        stream = nb.stream("gpt-5", "Hello")
+        assert stream.text == ""
+        with pytest.raises(UsageError, match="async with"):
+            _ = stream.generation
+        with pytest.raises(UsageError, match="async with"):
+            await stream.until_done()
+    assert streams(sandbox) == 0
