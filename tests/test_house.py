@@ -67,7 +67,7 @@ HOMES = {
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 BASE = ("anyio", "attrs", "cattrs", "httpx", "sniffio")
-EXTRAS = ("cyclopts", "opentelemetry", "pytest", "rich", "trio", "uvicorn")
+EXTRAS = ("aiohttp", "cyclopts", "httpx_aiohttp", "pytest", "rich", "trio", "uvicorn")
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:

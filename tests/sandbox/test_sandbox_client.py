@@ -1,5 +1,6 @@
 """The sandbox through the real client: what the SDK's users and tests will do with it."""
 
+import inspect
 from pathlib import Path
 
 import anyio
@@ -53,6 +54,12 @@ async def test_the_clients_pacing_is_the_sandboxs() -> None:
         clips = [await nb.generate("kling-v2.1", "A blooming flower") for _ in range(20)]
     every_5_s = sum((clip.processing_ms or 0) / 1000 * sandbox.speed / 5 for clip in clips)
     assert sandbox.requests.looks < 0.8 * every_5_s
+
+
+async def test_a_look_costs_what_it_costs_anywhere() -> None:
+    """At speed 1 the sandbox's price of a look is the client's own."""
+    usual = inspect.signature(AsyncNeuralBox).parameters["look_price"].default
+    assert (Sandbox().look_price, Sandbox(speed=7).look_price) == (usual, usual / 7)
 
 
 async def test_a_failure_costs_nothing(nb: AsyncNeuralBox, sandbox: Sandbox) -> None:
