@@ -84,7 +84,6 @@ def find_unsaved(completed: Iterator[LedgerRow], plan: str | None) -> Unsaved:
         if generation is None or generation.url is None or row.path is not None:
             continue
         made_at = generation.completed_at or generation.created_at or datetime.fromtimestamp(row.changed_at, UTC)
-        made_at = made_at if made_at.tzinfo else made_at.replace(tzinfo=UTC)
         count, first = count + 1, made_at if first is None else min(first, made_at)
     expires_at = None if first is None or days is None else first + timedelta(days=days)
     return Unsaved(count=count, first_expires_at=expires_at)
