@@ -107,7 +107,7 @@ class _Opening:
         try:
             request = self._http.request(call, body, PAID_TIMEOUTS)
             response = await client.send(request, auth=None, follow_redirects=False, stream=True)
-            self._response, self._parts = response, bodies.pieces(response)
+            self._response = response
             came: Answer | NeuralBoxError = await self._first(call, response)
         except httpx.HTTPStatusError as error:  # a caller's transport raised for it; the status is the answer
             came = self._http.answer(call, error.response.status_code, error.response.headers, b"")
@@ -120,8 +120,8 @@ class _Opening:
     async def _first(self, call: Call[Any], response: httpx.Response) -> Answer | NeuralBoxError:
         status, headers = response.status_code, response.headers
         if not response.is_success or "json" in headers.get("content-type", ""):
-            most = bodies.MOST_JSON_BYTES if response.is_success else bodies.MOST_ERROR_BYTES
-            return self._http.answer(call, status, headers, await self._whole(most))
+            return self._http.answer(call, status, headers, await bodies.read(response))
+        self._parts = bodies.pieces(response)
         early: list[StreamEvent] = []  # pieces of text that came before the id they belong to
         while (event := await self.event()) is not None:
             match event:
@@ -137,16 +137,6 @@ class _Opening:
         if self._broken is not None:
             return self._http.no_answer(call, self._broken)
         return self._http.answer(call, status, headers, b"")
-
-    async def _whole(self, most: int) -> bytes:
-        body = bytearray()
-        while self._parts is not None and len(body) <= most:
-            part = await anext(self._parts, None)
-            if part is None:
-                self._parts = None
-            else:
-                body += part
-        return bytes(body[:most])
 
     async def event(self) -> StreamEvent | None:
         """Return the next event; None after the last."""
