@@ -174,9 +174,10 @@ async def test_a_submission_in_line_waits_no_longer_than_its_timeout() -> None:
         await anyio.sleep(0.1)
         with pytest.raises(APITimeoutError) as caught:
             await nb.submit("gpt-5", "Hello", timeout=10)
+        assert (caught.value.billed, rate.lined_up) == ("no", 1)
         tasks.cancel_scope.cancel()
     assert anyio.current_time() - began == pytest.approx(10.1)
-    assert (caught.value.billed, rate.lined_up) == ("no", 0)
+    assert rate.lined_up == 0
 
 
 async def test_the_headers_of_every_answer_are_read() -> None:
