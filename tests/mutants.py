@@ -105,12 +105,12 @@ MUTANTS = (
     ),
     Mutant(
         "claims take what a POST on its way could own",
-        {"on_their_way=list(self.http.known.on_their_way.values()),": ""},
+        {"on_their_way=list(self.http.known.on_their_way.values()),": "on_their_way=(),"},
         (LEDGERS,),
     ),
     Mutant(
         "claims forget who else is in doubt",
-        {"            others=others,\n": ""},
+        {"            others=others,\n": "            others=(),\n"},
         (LEDGERS,),
     ),
     Mutant(
@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stream is not kept to the budget",
-        {"deadline=self._deadline, trail=trail)": "deadline=self._deadline)"},
+        {"deadline=self._deadline, trail=trail)": "deadline=self._deadline, trail=NO_TRAIL)"},
         (MONEY,),
     ),
     Mutant(
