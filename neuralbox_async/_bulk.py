@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
+from neuralbox_async._blocks import block
 from neuralbox_async._core import rows
 from neuralbox_async._core.budget import Reservation
 from neuralbox_async._core.errors import (
@@ -273,7 +274,7 @@ class Run:
         self._steps.abandon(outcome.request, outcome.generation, sent_at=sent_at)
 
 
-@asynccontextmanager
+@block("nb.generate_many(…) as outcomes")
 async def run(
     requests: Requests, *, steps: Steps, wishes: Wishes, ledger: Path | None, limit: int
 ) -> AsyncIterator[Results[Outcome]]:

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, Unpack
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, 
 import anyio
 from attrs import evolve
 
+from neuralbox_async._blocks import block
 from neuralbox_async._core import api
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
@@ -284,7 +285,7 @@ class AsyncNeuralBox:
 
         return await files.read(await self._result(generation, timeout, max_bytes))
 
-    @asynccontextmanager
+    @block("nb.iter_bytes(…) as pieces")
     async def iter_bytes(
         self, generation: Generation | int | str, *, timeout: float | None = None, max_bytes: int = MOST_BYTES
     ) -> AsyncIterator[AsyncIterator[bytes]]:

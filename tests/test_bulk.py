@@ -676,3 +676,25 @@ async def test_a_service_that_says_again_in_no_time_is_asked_ever_less() -> None
         with anyio.move_on_after(3600):
             await take(outcomes, [])
     assert sandbox.requests.posts < 60 * 3 + 60
+
+
+async def test_a_run_without_its_block_says_what_to_write() -> None:
+    """Iterated or awaited without `async with`, a run says how to write it, and has sent nothing."""
+    sandbox = rich()
+    async with sandbox.client() as nb:
+        outcomes: Any = nb.generate_many([HELLO])
+        with pytest.raises(UsageError, match=r"`async with nb\.generate_many\(…\) as outcomes:`"):
+            [outcome async for outcome in outcomes]
+        with pytest.raises(UsageError, match="async with"):
+            await outcomes
+    assert not sandbox.charges
+
+
+async def test_a_run_is_entered_once() -> None:
+    """The same run entered again is an error of ours: it would cost tokens each time."""
+    async with rich().client() as nb:
+        run_once = nb.generate_many([HELLO])
+        async with run_once as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 1
+        with pytest.raises(UsageError, match="entered once"):
+            await run_once.__aenter__()

@@ -21,7 +21,7 @@ LAYERS = [
     "_core.account",
     "_core.errors _core.strict_json",
     "_core.addresses _core.budget _core.multipart _core.names _core.replies _core.sse",
-    "_core.options",
+    "_blocks _core.options",
     "_core.api",
     "_core.events _core.herd _core.idle _core.known _core.ranges _core.windows",
     "_core.retry _core.pacing _core.limits _core.claims _core.rows",

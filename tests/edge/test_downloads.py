@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import pytest
 
-from neuralbox_async import APIConnectionError, APITimeoutError, AsyncNeuralBox, Generation, ResponseError
+from neuralbox_async import APIConnectionError, APITimeoutError, AsyncNeuralBox, Generation, ResponseError, UsageError
 from neuralbox_async._core.names import part_stem
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
@@ -475,6 +475,15 @@ async def test_a_result_is_streamed(server: Server) -> None:
         async with nb.iter_bytes(Generation(id=7, status="completed", text="Hello")) as pieces:
             assert [piece async for piece in pieces] == [b"Hello"]
     assert [offset(each) for each in server.asked] == [0, 700_000, 700_100]
+
+
+async def test_pieces_without_their_block_say_what_to_write(server: Server) -> None:
+    """Iterated without `async with`, `iter_bytes` says how to write it, and has asked for nothing."""
+    async with server.client() as nb:
+        pieces: Any = nb.iter_bytes(server.result())
+        with pytest.raises(UsageError, match=r"`async with nb\.iter_bytes\(…\) as pieces:`"):
+            [piece async for piece in pieces]
+    assert not server.asked
 
 
 async def test_a_stream_that_cannot_go_on_is_an_error(server: Server, tmp_path: Path) -> None:
