@@ -23,6 +23,7 @@ from neuralbox_async._core.options import (
     Extra,
     checked_budgets,
     checked_count,
+    checked_path,
     checked_seconds,
     checked_wait,
     conversation,
@@ -372,7 +373,8 @@ class AsyncNeuralBox:
         )
         budgets = dict.fromkeys([*self._steps.budgets, *checked_budgets(budget)])  # one that is given to both is one
         steps = evolve(self._steps, budgets=tuple(budgets))
-        return run(requests, steps=steps, wishes=wishes, ledger=None if ledger is None else Path(ledger), limit=limit)
+        file = None if ledger is None else Path(checked_path("ledger", ledger))
+        return run(requests, steps=steps, wishes=wishes, ledger=file, limit=limit)
 
     # --- the account -------------------------------------------------------------------------------------------------
 

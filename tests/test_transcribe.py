@@ -147,9 +147,10 @@ async def test_what_is_not_asked_for_is_not_sent(tmp_path: Path) -> None:
         (lambda: 5, "must be a path"),
         (lambda: None, "must be a path"),
         (lambda: "missing.mp3", "cannot be read"),
+        (lambda: "talk\0.mp3", "has a character that no path can have"),
         (Path, "cannot be read"),
     ],
-    ids=["empty", "large", "large file", "large pipe", "text", "number", "nothing", "missing", "folder"],
+    ids=["empty", "large", "large file", "large pipe", "text", "number", "nothing", "missing", "no path", "folder"],
 )
 async def test_what_cannot_be_sent_is_refused_before(given: Callable[[], Any], says: str) -> None:
     """Size and kind are checked before anything leaves."""

@@ -19,7 +19,7 @@ from neuralbox_async._core import replies, strict_json
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
 from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, Head, HistoryPage, Id
-from neuralbox_async._core.options import Extra, check_extra, extra_body, extra_headers, extra_query
+from neuralbox_async._core.options import Extra, check_extra, extra_body, extra_headers, extra_query, shown
 
 T = TypeVar("T")
 MOST_ON_A_PAGE: Final = 100  # source: user/history, "max 100"
@@ -255,13 +255,13 @@ def _part(folder: str, each: Id) -> str:
 def checked_id(value: object) -> Id:
     """Return what can be an id, or raise UsageError."""
     if not replies.is_id(value):
-        raise UsageError(f"An id is an integer or a string, not {value!r}.")
+        raise UsageError(f"An id is an integer or a string, not {shown(value)}.")
     return value
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{name} must be a text that is not empty, not {value!r}.")
+        raise UsageError(f"{name} must be a text that is not empty, not {shown(value)}.")
     return value
 
 
@@ -273,7 +273,7 @@ def _check_request(request: GenerationRequest) -> None:
 
 def _check_params(params: object) -> None:
     if params is not None and not isinstance(params, Mapping):
-        raise UsageError(f"params must be a mapping such as {{'duration': 5}}, not {params!r}.")
+        raise UsageError(f"params must be a mapping such as {{'duration': 5}}, not {shown(params)}.")
 
 
 def _json_body(body: object) -> bytes:

@@ -3,8 +3,11 @@
 Each check returns the value it was given, names the argument, and says what it takes.
 """
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from types import CoroutineType
 from typing import Any, Final, TypedDict
 from urllib.parse import urlencode
 
@@ -31,6 +34,15 @@ _OWN_HEADERS: Final = frozenset(
 )
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5.6.2
 _VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+_MOST_SHOWN: Final = 100
+
+
+def shown(value: object) -> str:
+    """Describe what was passed instead of what works, in one short line."""
+    if isinstance(value, CoroutineType):
+        return f"{value.__qualname__}(…), which was not awaited"
+    whole = repr(value)
+    return whole if len(whole) <= _MOST_SHOWN else f"{whole[:_MOST_SHOWN]}…"
 
 
 class Extra(TypedDict, total=False):
@@ -51,7 +63,7 @@ def check_extra(extra: Mapping[str, Any], advice: str) -> None:
         if name not in Extra.__annotations__:
             raise TypeError(f"there is no option {name!r}; {advice}")
         if value is not None and not (isinstance(value, Mapping) and all(isinstance(each, str) for each in value)):
-            raise UsageError(f"{name} must be a mapping of texts, not {value!r}.")
+            raise UsageError(f"{name} must be a mapping of texts, not {shown(value)}.")
 
 
 def extra_body(extra: Extra, own: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -84,7 +96,9 @@ def extra_query(extra: Extra, path: str) -> str:
 def checked_seconds(name: str, value: float) -> float:
     """Return a number of seconds above 0, or raise UsageError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UsageError(f"{name} must be a number of seconds above 0, not {value!r}.")
+        raise UsageError(f"{name} must be a number of seconds above 0, not {shown(value)}.")
+    if isinstance(value, int) and value > sys.float_info.max:
+        raise UsageError(f"{name} has more seconds than can be counted; pass a smaller number.")
     return value
 
 
@@ -96,8 +110,22 @@ def checked_wait(name: str, value: float) -> float:
 def checked_count(name: str, value: int, *, least: int) -> int:
     """Return a whole number that is large enough, or raise UsageError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number of {least} or more, not {value!r}.")
+        raise UsageError(f"{name} must be a whole number of {least} or more, not {shown(value)}.")
     return value
+
+
+def checked_path(name: str, value: object) -> str:
+    """Return a path that a file can have, as a text with its slashes; or raise UsageError."""
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise UsageError(f"{name} must be a path, a text or a Path, not {shown(value)}.")
+    try:
+        fits = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        fits = False
+    if not fits:
+        raise UsageError(f"{name} {shown(path)} has a character that no path can have; leave it out.")
+    return path
 
 
 def checked_budgets(budget: object) -> Sequence[Budget]:
@@ -108,14 +136,14 @@ def checked_budgets(budget: object) -> Sequence[Budget]:
         return (budget,)
     if isinstance(budget, int) and not isinstance(budget, bool):
         return (Budget(budget),)
-    raise UsageError(f"budget= takes a number of tokens, a Budget, or None, not {budget!r}.")
+    raise UsageError(f"budget= takes a number of tokens, a Budget, or None, not {shown(budget)}.")
 
 
 def check_kinds(kinds: Mapping[str, Any], **options: object) -> None:
     """Raise UsageError if an option is neither None nor of the kind that `kinds` has for it."""
     for name, value in options.items():
         if value is not None and not isinstance(value, kinds[name]):
-            raise UsageError(f"{name}= takes a value of the kind {kinds[name].__name__}, or None, not {value!r}.")
+            raise UsageError(f"{name}= takes a value of the kind {kinds[name].__name__}, or None, not {shown(value)}.")
 
 
 def conversation(

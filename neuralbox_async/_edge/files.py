@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from neuralbox_async._core import api, names
 from neuralbox_async._core.errors import APIConnectionError, NeuralBoxError, ResponseError, UsageError
 from neuralbox_async._core.models import Generation
+from neuralbox_async._core.options import checked_path
 from neuralbox_async._edge import bodies, clock
 from neuralbox_async._edge.fetch import Fetching
 from neuralbox_async._edge.http import Http
@@ -36,12 +37,13 @@ _THREADS: Final = RunVar[anyio.CapacityLimiter]("neuralbox_async: threads that s
 
 def checked_folder(to: str | os.PathLike[str]) -> Path:
     """Make a folder for results, or raise UsageError before anything is paid for."""
-    folder = Path(to)
+    folder = Path(checked_path("download_to", to))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reason = "" if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written to"
     except OSError as error:
-        reason = str(error)
+        in_the_way = [each for each in (folder, *folder.parents) if each.is_file()]
+        reason = f"{os.fspath(in_the_way[0])!r} is a file" if in_the_way else error.strerror or str(error)
     if reason:
         raise UsageError(f"Results cannot be saved in {os.fspath(to)!r}: {reason}. Name another folder.")
     return folder
@@ -60,7 +62,7 @@ class _Place:
 
 
 def _place(to: str | os.PathLike[str], stem: str) -> _Place:
-    path = Path(to)
+    path = Path(checked_path("to", to))
     is_folder = path.is_dir() or os.fspath(to).endswith(("/", os.sep))
     folder = path if is_folder else path.parent
     folder.mkdir(parents=True, exist_ok=True)

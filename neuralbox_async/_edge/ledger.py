@@ -21,6 +21,7 @@ from attrs import define, evolve
 from neuralbox_async._core import api, rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import UNKNOWN, Generation, GenerationRequest, Id
+from neuralbox_async._core.options import checked_path
 from neuralbox_async._core.rows import Changes, Row, Summary
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.database import Database, open_in_memory, open_to_read, open_to_write
@@ -270,14 +271,14 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open it. Raises LedgerError if there is none, or it is foreign, damaged or of a newer version."""
-        self._path = Path(path)
+        self._path = Path(checked_path("A ledger", path))
         self._database = open_to_read(self._path, MIGRATIONS)
         self._table = Table(self._database)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "Ledger":
         """Begin a ledger, or open the one that is there. Raises LedgerError as a run would."""
-        open_to_write(Path(path), MIGRATIONS).close()
+        open_to_write(Path(checked_path("A ledger", path)), MIGRATIONS).close()
         return cls(path)
 
     def summary(self) -> Summary:

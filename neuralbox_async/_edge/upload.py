@@ -17,7 +17,7 @@ from neuralbox_async._core import api
 from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.errors import APITimeoutError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest
-from neuralbox_async._core.options import Extra
+from neuralbox_async._core.options import Extra, checked_path, shown
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Exchange, Http
 from neuralbox_async._edge.once import Witness
@@ -76,7 +76,7 @@ async def measured(audio: Audio, name: str | None, *, deadline: float) -> Upload
 
 async def _measured(audio: Audio, name: str | None) -> Upload:
     if isinstance(audio, str | os.PathLike):
-        upload = await _file(Path(audio), name)
+        upload = await _file(Path(checked_path("audio", audio)), name)
     elif isinstance(audio, bytes | bytearray | memoryview):
         upload = _memory(bytes(audio), name)
     elif isinstance(audio, AsyncIterable):
@@ -84,7 +84,7 @@ async def _measured(audio: Audio, name: str | None) -> Upload:
     elif hasattr(audio, "read"):
         upload = await clock.run_blocking(lambda: _open_file(audio, name))
     else:
-        raise UsageError(f"audio must be a path, bytes, a file or an async stream of bytes, not {audio!r}.")
+        raise UsageError(f"audio must be a path, bytes, a file or an async stream of bytes, not {shown(audio)}.")
     if not 0 < upload.size <= MOST_BYTES:
         size = "is empty" if not upload.size else f"has {upload.size:,} bytes, more than the service takes"
         raise UsageError(f"The audio {upload.name!r} {size}; send between 1 byte and {MOST_BYTES:,}.")

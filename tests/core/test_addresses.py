@@ -196,6 +196,8 @@ def test_only_this_machine_is_loopback(host: str, loopback: bool) -> None:  # no
         ({"timeout": "60"}, "timeout must be"),
         ({"timeout": None}, "timeout must be"),
         ({"timeout": True}, "timeout must be"),
+        ({"timeout": 10**400}, "timeout has more seconds than can be counted"),
+        ({"poll_interval": 10**400}, "poll_interval has more seconds"),
         ({"max_retries": -1}, "max_retries must be a whole number of 0 or more"),
         ({"max_retries": 1.5}, "max_retries must be"),
         ({"look_price": 0}, "look_price must be"),

@@ -105,3 +105,16 @@ def test_what_cannot_be_an_id_is_refused(generation_id: Any) -> None:
     """A wrong id is a usage error, before anything is sent."""
     with pytest.raises(UsageError, match="id is an integer or a string"):
         api.generation(generation_id)
+
+
+def test_what_was_passed_instead_is_shown_in_a_short_line() -> None:
+    """An error shows the beginning of a long value, and says of a call that nobody awaited it."""
+
+    async def submit() -> None:
+        """Stand for a call of a client."""
+
+    with pytest.raises(UsageError, match=r"^An id is .*submit\(…\), which was not awaited\.$"):
+        api.checked_id(not_awaited := submit())
+    not_awaited.close()
+    with pytest.raises(UsageError, match=r"^An id is .*, not \['a{90,100}…\.$"):
+        api.checked_id(["a" * 10_000])

@@ -21,6 +21,7 @@ from neuralbox_async import (
     AsyncNeuralBox,
     Generation,
     GenerationFailedError,
+    Ledger,
     NeuralBoxError,
     NotFoundError,
     ResponseError,
@@ -277,6 +278,30 @@ async def test_a_file_in_the_way_is_an_os_error(tmp_path: Path) -> None:
         async with client() as nb:
             with pytest.raises(OSError, match="clips"):
                 await nb.download(done(), f"{tmp_path}/clips/7.png")
+
+
+@pytest.mark.parametrize("to", ["a\0b", "\ud800", None, b"clips", 7])
+async def test_what_no_path_can_be_is_refused(to: Any) -> None:
+    """A place that no file can have is an error that names the argument, before the file is fetched."""
+    other: Any = 0 if to is None else to  # None is no file for a run, which is fine
+    with respx.mock:
+        async with client() as nb:
+            with pytest.raises(UsageError, match=r"^to "):
+                await nb.download(done(), to)
+            with pytest.raises(UsageError, match=r"^ledger must|^ledger .* has a character"):
+                nb.generate_many([], ledger=other)
+            with pytest.raises(UsageError, match=r"^download_to "):
+                nb.generate_many([], download_to=other)
+    with pytest.raises(UsageError, match=r"^A ledger "):
+        Ledger(to)
+
+
+async def test_a_file_in_the_way_of_a_run_is_said_before_it_pays(tmp_path: Path) -> None:
+    """A run whose folder is a file is refused in plain words, with the file's name."""
+    (tmp_path / "clips").write_bytes(b"in the way")
+    async with client() as nb:
+        with pytest.raises(UsageError, match=r"clips' is a file\. Name another folder\."):
+            nb.generate_many([], download_to=tmp_path / "clips" / "new")
 
 
 # --- redirects --------------------------------------------------------------------------------------------------------
