@@ -316,6 +316,26 @@ def test_ctrl_c_where_nothing_is_under_way(cli: Any, tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (130, "")
 
 
+@pytest.mark.parametrize("name", ["all.xlsx", "all.JSON", "all.tsv"])
+def test_export_refuses_an_ending_that_it_cannot_write(name: str, cli: Any, doubtful: Path, tmp_path: Path) -> None:
+    """A file named like another form is refused and not begun; --format says that it is meant."""
+    ended = cli.run("export", doubtful, "--out", tmp_path / name)
+    assert ended.code == 2
+    assert "cannot be written; name a file that ends in .jsonl or .csv, or say --format." in ended.err
+    assert not (tmp_path / name).exists()
+    assert cli.run("export", doubtful, "--out", tmp_path / name, "--format", "jsonl").code == 0
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith('{"index"')
+
+
+@pytest.mark.parametrize("name", ["all", "all.JSONL"])
+def test_export_writes_json_lines_where_no_other_form_is_named(
+    name: str, cli: Any, doubtful: Path, tmp_path: Path
+) -> None:
+    """JSON lines are what a name without an ending gets."""
+    assert cli.run("export", doubtful, "--out", tmp_path / name).code == 0
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith('{"index"')
+
+
 def test_export_that_cannot_be_written(cli: Any, doubtful: Path, tmp_path: Path) -> None:
     """A place that takes no file is one line and exit code 2."""
     ended = cli.run("export", doubtful, "--out", tmp_path)

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
 from attrs import evolve
@@ -52,6 +52,17 @@ def write_csv(file: TextIO, records: Callable[[], Iterator[Record]]) -> None:
 
 
 WRITERS: Final[Mapping[str, Writer]] = {"jsonl": write_jsonl, "csv": write_csv}
+
+
+def form_of(out: str | None) -> str:
+    """Return the form that a file's name asks for. Raises UsageError if its ending is that of another."""
+    suffix = PurePath(out or "").suffix.lower()
+    form = suffix.removeprefix(".") or "jsonl"
+    if form not in WRITERS:
+        raise UsageError(
+            f"--out {out}: {suffix} cannot be written; name a file that ends in .jsonl or .csv, or say --format."
+        )
+    return form
 
 
 def _flat(record: Record) -> dict[str, Any]:

@@ -234,9 +234,9 @@ def export(
     *,
     form: Annotated[
         Literal["jsonl", "csv"] | None,
-        Parameter(name="--format", help="How to write it. Default: by the suffix of --out, else jsonl."),
+        Parameter(name="--format", help="How to write it. Default: as --out ends, else jsonl."),
     ] = None,
-    out: Annotated[str | None, Parameter(help="The file to write; else stdout.")] = None,
+    out: Annotated[str | None, Parameter(help="The file to write, .jsonl or .csv; else stdout.")] = None,
 ) -> int:
     """Write every item of a run as it stands, once, with your own columns.
 
@@ -245,8 +245,7 @@ def export(
 
         neuralbox export results/run.db --out results.csv
     """
-    named = "csv" if out is not None and out.lower().endswith(".csv") else "jsonl"
-    return exporting.export(ledger, exporting.WRITERS[form or named], out)
+    return exporting.export(ledger, exporting.WRITERS[form or exporting.form_of(out)], out)
 
 
 COMMANDS: Final[tuple[Callable[..., int], ...]] = (bulk, resume, status, retry_failed, resolve, export)
