@@ -13,6 +13,7 @@ import pytest
 from neuralbox_async.extras.cli.source import LONGEST_LINE_BYTES
 from neuralbox_async.sandbox import Sandbox, faults
 
+EXAMPLES = str(Path(__file__).parents[2] / "examples" / "prompts.jsonl")
 TEXT = {"model": "gpt-5", "prompt": "Hello"}
 CLIP = {"model": "kling-v2.1", "prompt": "A flower"}
 FIELDS = ["index", "line", "key", "model", "prompt", "params"]
@@ -163,15 +164,15 @@ def test_text_from_stdin(cli: Any, service: Sandbox) -> None:  # noqa: ARG001 - 
     ("arguments", "says"),
     [
         (["missing.jsonl"], "missing.jsonl cannot be read: No such file or directory."),
-        ([__file__, "--max-concurrency", "-1"], "Must be >= 1."),
-        ([__file__, "--max-concurrency", "many"], "many"),
-        ([__file__, "--param", "x"], "--param wants NAME=VALUE"),
-        ([__file__, "--base-url", "http://example.com/"], "would send the key unencrypted"),
-        ([__file__, "--out", f"{__file__}/x"], "cannot be written: Not a directory."),
-        ([__file__, "--out", ""], "--out wants the name of a folder"),
-        ([__file__, "--file-host", "https://cdn.example.com/"], "is not the name of a host"),
-        ([__file__, "--poll-interval", "0"], "--poll-interval must be a number of seconds above 0"),
-        ([__file__, "--timeout", "0"], "--timeout must be a number of seconds above 0"),
+        ([EXAMPLES, "--max-concurrency", "-1"], "Must be >= 1."),
+        ([EXAMPLES, "--max-concurrency", "many"], "many"),
+        ([EXAMPLES, "--param", "x"], "--param wants NAME=VALUE"),
+        ([EXAMPLES, "--base-url", "http://example.com/"], "would send the key unencrypted"),
+        ([EXAMPLES, "--out", f"{__file__}/x"], "cannot be written: Not a directory."),
+        ([EXAMPLES, "--out", ""], "--out wants the name of a folder"),
+        ([EXAMPLES, "--file-host", "https://cdn.example.com/"], "is not the name of a host"),
+        ([EXAMPLES, "--poll-interval", "0"], "--poll-interval must be a number of seconds above 0"),
+        ([EXAMPLES, "--timeout", "0"], "--timeout must be a number of seconds above 0"),
         ([], "FILE"),
     ],
 )
@@ -188,7 +189,7 @@ def test_usage_errors(cli: Any, service: Sandbox, arguments: list[str], says: st
 def test_no_key(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key nothing begins."""
     monkeypatch.delenv("NEURALBOX_API_KEY", raising=False)
-    ended = cli.run("bulk", __file__)
+    ended = cli.run("bulk", EXAMPLES)
     assert ended.code == 2
     assert "set NEURALBOX_API_KEY (create one" in ended.err
     assert "api_key=" not in ended.err

@@ -11,7 +11,7 @@ import pytest
 
 from neuralbox_async import GenerationRequest, UsageError
 from neuralbox_async.extras.cli.options import read_params
-from neuralbox_async.extras.cli.prompts import Defaults, Line, check_model, is_plain_text, read_prompts
+from neuralbox_async.extras.cli.prompts import Defaults, Line, check_input, is_plain_text, read_prompts
 from neuralbox_async.extras.cli.source import LONGEST_LINE_BYTES, Source, opened
 
 
@@ -117,7 +117,7 @@ def test_kind_of_file(name: str, first: bytes, model: str | None, plain: bool) -
 def test_text_file_needs_a_model() -> None:
     """A text file without --model is refused before anything is read."""
     with pytest.raises(UsageError, match="say which --model"):
-        check_model("ideas.txt", Defaults())
+        check_input("ideas.txt", Defaults())
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,31 @@ async def test_endless_line() -> None:
     longest = f"a line of over {LONGEST_LINE_BYTES:,} bytes"
     with opened("/dev/zero") as source, pytest.raises(UsageError, match=longest):
         await anext(source.lines())
+
+
+@pytest.mark.parametrize("name", ["ideas.pdf", "ideas.XLSX", "ideas.docx"])
+def test_a_file_that_may_be_no_text_is_refused(name: str) -> None:
+    """The lines of a PDF are no prompts to pay for; the error names what is read."""
+    with pytest.raises(UsageError, match=r"is not read; name a file that ends in \.jsonl, \.csv, \.tsv or \.txt\.$"):
+        check_input(name, Defaults(model="gpt-5"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.JSON", "a.csv", "a.tsv", "a.txt", "a", "-", "/dev/fd/63"])
+def test_what_the_table_of_the_docs_names_is_read(name: str) -> None:
+    """A file that ends so, or has no ending, may be read."""
+    check_input(name, Defaults(model="gpt-5"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "stdin"])
+def test_an_array_is_refused_whole(name: str) -> None:
+    """Of an array over several lines the last object stands alone: nothing of it may be paid for."""
+    with pytest.raises(UsageError, match="is one JSON array: write an object on each line"):
+        read(b'[\n{"model": "a", "prompt": "b"},\n{"model": "a", "prompt": "c"}\n]\n', name=name)
+
+
+def test_a_prompt_may_begin_with_a_bracket() -> None:
+    """A line of a text file is a prompt, whatever it begins with."""
+    assert [line.problem for line in read(b"[Verse 1]\nOh\n", name="song.txt", model="musicgen")] == ["", ""]
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "."])

@@ -232,7 +232,7 @@ def test_retry_failed(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     ended = cli.run("resume", ledger)
     assert (ended.code, [each["error"] for each in ended.records]) == (0, [None])
     assert len((tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()) == 2
-    assert cli.run("retry-failed", ledger).out == "0 failed to plan anew.\n"
+    assert cli.run("retry-failed", ledger).out == "Nothing has failed.\n"
 
 
 def test_doubts_are_listed(cli: Any, doubtful: Path) -> None:

@@ -26,7 +26,7 @@ from neuralbox_async.extras.cli.books import balance_after, balance_before, comp
 from neuralbox_async.extras.cli.exits import FAILED, REFUSALS, USAGE
 from neuralbox_async.extras.cli.kept import Kept, Outcomes, in_doubt, what_is_left
 from neuralbox_async.extras.cli.outcomes import Lines, has_ended, opened_lines
-from neuralbox_async.extras.cli.prompts import Line, check_model, read_prompts
+from neuralbox_async.extras.cli.prompts import Line, check_input, read_prompts
 from neuralbox_async.extras.cli.report import (
     Problem,
     Record,
@@ -48,7 +48,7 @@ from neuralbox_async.extras.cli.wording import in_our_words
 
 def bulk(options: BulkOptions) -> int:
     """Run a file of prompts and return the exit code. Raises UsageError before any request if it cannot begin."""
-    check_model(options.file, options.defaults)
+    check_input(options.file, options.defaults)
     with opened(options.file) as source:
         return _carry_out(options, source)
 

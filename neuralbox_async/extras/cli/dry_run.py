@@ -11,7 +11,7 @@ from rich.text import Text
 from neuralbox_async.extras.cli.estimate import Estimate, estimate
 from neuralbox_async.extras.cli.exits import DONE
 from neuralbox_async.extras.cli.page import duration
-from neuralbox_async.extras.cli.prompts import check_model
+from neuralbox_async.extras.cli.prompts import check_input
 from neuralbox_async.extras.cli.report import as_json
 from neuralbox_async.extras.cli.screen import Screen, printable
 from neuralbox_async.extras.cli.settings import BulkOptions
@@ -24,7 +24,7 @@ Show = Callable[[Estimate], None]
 
 def dry_run(options: BulkOptions, show: Show) -> int:
     """Estimate a run, show that, and return the exit code. Raises UsageError as `bulk` does."""
-    check_model(options.file, options.defaults)
+    check_input(options.file, options.defaults)
     screen = Screen(Console(stderr=True))
 
     with opened(options.file) as source:

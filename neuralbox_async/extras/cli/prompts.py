@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 
 from neuralbox_async import GenerationRequest, UsageError
 from neuralbox_async.extras.cli.columns import (
+    SUFFIXES,
     BadLineError,
     NumberedLine,
     Table,
@@ -20,6 +21,7 @@ from neuralbox_async.extras.cli.columns import (
 )
 
 JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+_SUFFIXES: Final = JSON_SUFFIXES | SUFFIXES | {".txt"}
 _OWN_FIELDS: Final = frozenset({"model", "prompt", "params", "key"})
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -49,9 +51,12 @@ class Line:
         return {"index": self.index, "line": self.number, "fields": fields}
 
 
-def check_model(name: str, defaults: Defaults) -> None:
-    """Raise UsageError for a text file without a model for its prompts."""
-    if PurePath(name).suffix.lower() == ".txt" and defaults.model is None:
+def check_input(name: str, defaults: Defaults) -> None:
+    """Raise UsageError for a file that may be no text, and for a text file without a model for its prompts."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix and suffix not in _SUFFIXES:  # the lines of a PDF would be paid for as prompts
+        raise UsageError(f"{name}: {suffix} is not read; name a file that ends in .jsonl, .csv, .tsv or .txt.")
+    if suffix == ".txt" and defaults.model is None:
         raise UsageError(f"{name} has one prompt per line: say which --model. JSON lines belong in a .jsonl file.")
 
 
@@ -93,6 +98,8 @@ async def _readings(lines: AsyncIterator[NumberedLine], name: str, defaults: Def
             yield number, partial(table.found, row)
         return
     read = _found_in_text if is_plain_text(name, line.strip(), defaults) else _found_in_json
+    if read is _found_in_json and line.lstrip().startswith(b"["):  # its last object has no comma, and would be paid for
+        raise UsageError(f"{name} is one JSON array: write an object on each line, such as with jq -c '.[]'.")
     yield number, partial(read, line.strip())
     async for number, line in lines:
         if line.strip():

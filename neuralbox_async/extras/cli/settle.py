@@ -20,8 +20,8 @@ def retry_failed(path: str) -> int:
     """Plan what failed anew, say how much that is, and return the exit code."""
     with Ledger(path) as ledger:
         count, resume = ledger.retry_failed(), Kept(path).resume(ledger.settings)
-    again = f"planned anew. {go_on_with(resume)}" if count else "to plan anew."
-    Console().print(f"{count:,} failed {again}", soft_wrap=True, markup=False, highlight=False)
+    said = f"{count:,} failed planned anew. {go_on_with(resume)}" if count else "Nothing has failed."
+    Console().print(said, soft_wrap=True, markup=False, highlight=False)
     return DONE
 
 
