@@ -1,6 +1,7 @@
 """Faults: what each one books, and what it lets the client see."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,10 @@ def test_an_unknown_route_says_which_there_are() -> None:
     """A mistyped route is refused with the right ones named."""
     with pytest.raises(ValueError, match=r"POST /generate, GET /generate/\{id\}"):
         Sandbox().order(faults.cut(), on="POST /generation")
+
+
+def test_a_fault_without_its_parentheses_says_so() -> None:
+    """What is no fault is refused when it is ordered, and not when the request comes."""
+    fault: Any = faults.lost
+    with pytest.raises(ValueError, match=r"such as faults\.lost\(\), not <function lost"):
+        Sandbox().order(fault)
