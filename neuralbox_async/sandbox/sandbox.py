@@ -125,7 +125,7 @@ class Sandbox:
 
         `on` is a method and a path template ("GET /generate/{id}", "GET /balance", "GET /generations/{name}"), or "*";
         `times=None` is for ever. Of several orders for a route the oldest strikes first. Raises ValueError for an
-        unknown route, and for what is no fault.
+        unknown route, TypeError for what is no fault.
         """
         self.world.order(fault, on=on, times=times, skip=skip)
 

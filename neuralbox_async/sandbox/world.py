@@ -69,10 +69,10 @@ class World:
     def order(self, fault: Fault, *, on: str, times: int | None, skip: int) -> None:
         """Let a fault strike `times` requests (None: all) of the route `on`, after `skip` of them have passed.
 
-        Raises ValueError for a route that does not exist, and for what is no fault.
+        Raises ValueError for a route that does not exist, TypeError for what is no fault.
         """
         if not isinstance(fault, Fault):
-            raise ValueError(f"order what a function of faults returns, such as faults.lost(), not {fault!r}")
+            raise TypeError(f"order what a function of faults returns, such as faults.lost(), not {fault!r}")
         if on not in (EVERYTHING, *ROUTES):
             raise ValueError(f"no request is {on!r}: order it on one of {', '.join(ROUTES)}, or {EVERYTHING!r} for all")
         orders = self._arrivals if fault.before_reading else self._orders

@@ -139,5 +139,5 @@ def test_an_unknown_route_says_which_there_are() -> None:
 def test_a_fault_without_its_parentheses_says_so() -> None:
     """What is no fault is refused when it is ordered, and not when the request comes."""
     fault: Any = faults.lost
-    with pytest.raises(ValueError, match=r"such as faults\.lost\(\), not <function lost"):
+    with pytest.raises(TypeError, match=r"such as faults\.lost\(\), not <function lost"):
         Sandbox().order(fault)
