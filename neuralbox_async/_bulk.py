@@ -161,7 +161,7 @@ class Run:
         """Return which repeat of a request without a key this is; raise UsageError if it cannot be an item."""
         index, key = self._index, getattr(request, "key", None)
         if not isinstance(request, GenerationRequest):
-            raise UsageError(f"Item {index} must be a GenerationRequest, not {type(request).__name__}.")
+            raise UsageError(f"Item {index} must be a GenerationRequest(model, prompt), not {type(request).__name__}.")
         if key is None and not self._ledger.is_kept:
             return index  # nobody will ever ask for it again
         if key is not None and (not isinstance(key, str) or not key.strip()):

@@ -33,6 +33,8 @@ def checked_key(key: str | None) -> str:
     if key is None or not key.strip():
         raise UsageError("No API key: set NEURALBOX_API_KEY or pass api_key=… (create one in your NeuralBox profile).")
     stripped = key.strip()
+    if stripped[0] in "\"'" and stripped[-1] == stripped[0]:  # docker's --env-file, for one, keeps them
+        raise UsageError("The API key stands in quotes, which would be sent with it; leave them out.")
     if not _KEY.fullmatch(stripped):
         raise UsageError(
             "The API key must be printable ASCII without spaces, 8 to 256 characters, or fewer with its usual prefix; "

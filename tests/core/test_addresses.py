@@ -42,6 +42,14 @@ def test_a_broken_key_is_refused_before_it_is_sent(key: str) -> None:
     assert key not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", [f'"{KEY}"', f"'{KEY}'\n", '"', "''"])
+def test_a_key_in_quotes_is_refused(key: str) -> None:
+    """Quotes that a file of variables kept would make every call a 401; the key is not shown."""
+    with pytest.raises(UsageError, match="stands in quotes") as caught:
+        checked_key(key)
+    assert KEY not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("base_url", "checked"),
     [
