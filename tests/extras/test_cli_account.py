@@ -25,6 +25,14 @@ def test_models(cli: Any) -> None:
 
 
 @pytest.mark.usefixtures("service")
+def test_a_category_that_no_model_has(cli: Any) -> None:
+    """A mistyped category is an error that names those there are, and no empty table."""
+    ended = cli.run("models", "--category", "films")
+    assert (ended.code, ended.out) == (2, "")
+    assert "No model has the category films; there are audio, image," in ended.err
+
+
+@pytest.mark.usefixtures("service")
 def test_one_model_and_its_price(cli: Any) -> None:
     """Options are listed; a price is a line."""
     assert "1024x1024, 1024x1792" in cli.run("model", "dall-e-3").out

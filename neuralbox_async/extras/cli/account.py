@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neuralbox_async import AsyncNeuralBox, Generation, Model, Price, Profile, Stats, Usage
+from neuralbox_async import AsyncNeuralBox, Generation, Model, Price, Profile, Stats, Usage, UsageError
 from neuralbox_async.extras.cli.exits import DONE
 from neuralbox_async.extras.cli.options import Service
 from neuralbox_async.extras.cli.report import Record, as_json
@@ -49,11 +49,15 @@ class Wanted:
 
 
 def models(asked: Asked, category: str | None) -> int:
-    """Write what models there are."""
+    """Write what models there are. Raises UsageError for a category that none of them has."""
 
     async def get(nb: AsyncNeuralBox) -> list[Model]:
         found = await nb.models(timeout=asked.timeout)
-        return [each for each in found if category in (None, each.category)]
+        wanted = [each for each in found if category in (None, each.category)]
+        if found and not wanted:
+            known = ", ".join(sorted({each.category for each in found if each.category}))
+            raise UsageError(f"No model has the category {category}; there are {known}.")
+        return wanted
 
     return _ask(asked, get, _model_table)
 
