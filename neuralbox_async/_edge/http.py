@@ -315,7 +315,7 @@ class Http:
         words = self.key.hidden_in_text(f"{type(error).__name__}: {error}")[:300]
         passing = isinstance(error, httpx.TransportError | OSError) and not isinstance(error, httpx.UnsupportedProtocol)
         return APIConnectionError(
-            f"{call.operation}: no answer ({words}); check the network and base_url.",
+            f"{call.operation}: no answer ({words}); check the network, its proxies and base_url.",
             retryable=passing and not _tls_failed(error),
             generation_id=call.generation_id,
         )

@@ -12,10 +12,14 @@ from typing import Final
 from urllib.request import getproxies
 
 import httpx
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector
-from httpx_aiohttp import AiohttpTransport
 
 from neuralbox_async.plain import PlainClient, environment_proxy
+
+try:
+    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+    from httpx_aiohttp import AiohttpTransport
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('aiohttp\'s connections need an extra: pip install "neuralbox-async[aiohttp]"') from error
 
 # The same as for our own connections: below every common server's keep-alive timeout.
 KEEPALIVE_SECONDS: Final = 2.0

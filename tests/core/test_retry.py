@@ -59,7 +59,10 @@ def test_every_status_of_a_paid_post_has_a_class(status: int) -> None:
             "generate: no answer within the timeout; pass a longer timeout or try again later.",
             "no answer within the timeout",
         ),
-        ("generate: no answer (ReadError: a; b); check the network and base_url.", "no answer (ReadError: a; b)"),
+        (
+            "generate: no answer (ReadError: a; b); check the network, its proxies and base_url.",
+            "no answer (ReadError: a; b)",
+        ),
         ("cut", "cut"),
     ],
 )

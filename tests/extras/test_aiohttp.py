@@ -1,5 +1,6 @@
 """Over aiohttp's connections the rules of money hold as over our own, on real sockets."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,14 @@ async def client(sandbox: Sandbox, **options: object) -> AsyncIterator[AsyncNeur
         AsyncNeuralBox(sandbox.key, base_url=base_url, http_client=own, **wired) as nb,  # type: ignore[arg-type]
     ):
         yield nb
+
+
+async def test_without_the_extra_it_says_how_to_install_it() -> None:
+    """An import where aiohttp is missing names the extra."""
+    script = "import sys; sys.modules['httpx_aiohttp'] = None; import neuralbox_async.extras.aiohttp"
+    ended = await anyio.run_process([sys.executable, "-c", script], check=False)
+    assert ended.returncode == 1
+    assert b'pip install "neuralbox-async[aiohttp]"' in ended.stderr
 
 
 async def test_a_mixed_batch(tmp_path: Path) -> None:
