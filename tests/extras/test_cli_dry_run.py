@@ -9,7 +9,7 @@ from attrs import evolve
 
 from neuralbox_async import GenerationRequest, RateLimit
 from neuralbox_async.extras.cli.dry_run import show_page
-from neuralbox_async.extras.cli.estimate import MOST_KINDS, MOST_QUESTIONS, Counted, Estimate, Item
+from neuralbox_async.extras.cli.estimate import MOST_KINDS, MOST_OWN, MOST_QUESTIONS, Counted, Estimate, Item
 from neuralbox_async.sandbox import CATALOGUE, Sandbox, faults
 
 TEXT = {"model": "gpt-5", "prompt": "Hello"}
@@ -48,6 +48,24 @@ def test_dry_run(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     assert "Time: about 45 s to 2 min, 16 at once" in ended.out
     assert service.requests.posts == len(service.charges) == 0
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("service")
+def test_what_is_not_sent_is_named(cli: Any, tmp_path: Path) -> None:
+    """A column that was meant as an option of the model is seen before it is paid without."""
+    table = tmp_path / "prompts.csv"
+    table.write_text("prompt,duration,param.size\nA flower,5,1x1\n")
+    told = ("bulk", table, "--model", "kling-v2.1", "--dry-run")
+    assert "Yours, echoed and not sent: duration\n" in cli.run(*told).out
+    assert cli.run(*told, "--json").records[0]["own_fields"] == ["duration"]
+    assert "not sent" not in cli.run("bulk", write(tmp_path, CLIP), "--dry-run").out
+
+
+def test_own_fields_are_few() -> None:
+    """However many fields an input has, the first few are named."""
+    counted = Counted()
+    counted.name(map(str, range(3 * MOST_OWN)))
+    assert list(counted.own) == list(map(str, range(MOST_OWN)))
 
 
 @pytest.mark.usefixtures("service")

@@ -54,6 +54,7 @@ def as_record(found: Estimate) -> dict[str, Any]:
         "posts": found.count,
         "looks": found.looks,
         "seconds": found.seconds,
+        "own_fields": found.own,
         "by_model": [{"model": item.model, "items": item.count, "tokens_each": item.tokens} for item in found.items],
     }
 
@@ -78,6 +79,8 @@ def show_page(found: Estimate) -> None:
         (_time(found), ""),
     ):
         console.print(Text(line, style=style), soft_wrap=True)
+    if found.own:
+        console.print(Text(f"Yours, echoed and not sent: {printable(', '.join(found.own))}"), soft_wrap=True)
     console.print(Text("Nothing that costs was sent.", style="dim"), soft_wrap=True)
 
 

@@ -6,7 +6,7 @@ ones cost what their model may: a range. What nobody prices is unknown.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from neuralbox_async.sandbox import CATALOGUE
 # Each question is a request, of which a VIP has a hundred an hour.
 MOST_QUESTIONS: Final = 20
 MOST_KINDS: Final = 1_000
+MOST_OWN: Final = 10
 UNKNOWN_SECONDS: Final = (15.0, 120.0)
 # Measured (`python -m benchmarks.pacing`): 0.4 of the looks of a loop of 5 s.
 SECONDS_PER_LOOK: Final = 5 / 0.4
@@ -35,16 +36,23 @@ Kind = tuple[str, str]  # a model, and its params as JSON
 
 @define
 class Counted:
-    """What an input asks for: its items by kind, those that are done, and the lines that cannot be used."""
+    """What an input asks for: its items by kind, those that are done, the lines that cannot be used, its own fields."""
 
     kinds: Counter[Kind] = field(factory=Counter[Kind])
     before: int = 0
     bad_lines: int = 0
+    own: dict[str, None] = field(factory=dict[str, None])
 
     def add(self, request: GenerationRequest) -> None:
         """Count one item; of very many kinds, the later ones are counted by their model alone."""
         kind = (request.model, json.dumps(request.params or {}, sort_keys=True))
         self.kinds[kind if kind in self.kinds or len(self.kinds) < MOST_KINDS else (request.model, "")] += 1
+
+    def name(self, fields: Iterable[str]) -> None:
+        """Remember the names of fields that are not sent, the first few."""
+        for each in fields:
+            if len(self.own) < MOST_OWN:
+                self.own[each] = None
 
 
 @frozen(kw_only=True)
@@ -68,6 +76,7 @@ class Estimate:
         plan: The account's plan.
         limits: Its windows.
         max_concurrency: How many are under way at once.
+        own: The names of the first fields that are the input's own: they are echoed, and not sent.
     """
 
     items: Sequence[Item]
@@ -77,6 +86,7 @@ class Estimate:
     plan: str | None
     limits: RateLimit
     max_concurrency: int
+    own: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -140,6 +150,7 @@ async def estimate(nb: AsyncNeuralBox, options: BulkOptions, source: Source) -> 
         plan=balance.plan,
         limits=nb.rate_limit,
         max_concurrency=options.max_concurrency,
+        own=tuple(counted.own),
     )
 
 
@@ -156,6 +167,7 @@ async def tokens_of(nb: AsyncNeuralBox, model: str, params: dict[str, Any]) -> t
 async def _counted(options: BulkOptions, source: Source) -> Counted:
     counted, done = Counted(), _done(options.ledger)
     async for line in read_prompts(source.lines(), source.name, options.defaults):
+        counted.name(line.tag["fields"])
         if line.request is None:
             counted.bad_lines += 1
         elif done[_name(line.request)] > 0:
