@@ -280,7 +280,10 @@ async def test_a_file_in_the_way_is_an_os_error(tmp_path: Path) -> None:
                 await nb.download(done(), f"{tmp_path}/clips/7.png")
 
 
-@pytest.mark.parametrize("to", ["a\0b", "\ud800", None, b"clips", 7])
+HALF = pytest.param("\ud800", marks=pytest.mark.skipif(os.name == "nt", reason="a name may have it there"))
+
+
+@pytest.mark.parametrize("to", ["a\0b", HALF, None, b"clips", 7])
 async def test_what_no_path_can_be_is_refused(to: Any) -> None:
     """A place that no file can have is an error that names the argument, before the file is fetched."""
     other: Any = 0 if to is None else to  # None is no file for a run, which is fine
