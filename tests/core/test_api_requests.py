@@ -113,8 +113,9 @@ def test_what_was_passed_instead_is_shown_in_a_short_line() -> None:
     async def submit() -> None:
         """Stand for a call of a client."""
 
+    not_awaited = submit()
     with pytest.raises(UsageError, match=r"^An id is .*submit\(…\), which was not awaited\.$"):
-        api.checked_id(not_awaited := submit())
+        api.checked_id(not_awaited)
     not_awaited.close()
     with pytest.raises(UsageError, match=r"^An id is .*, not \['a{90,100}…\.$"):
         api.checked_id(["a" * 10_000])
