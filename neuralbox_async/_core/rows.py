@@ -34,7 +34,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     PLANNED: frozenset({SENDING, FAILED, DROPPED}),
     SENDING: frozenset({ACCEPTED, COMPLETED, FAILED, PLANNED, IN_DOUBT}),
     IN_DOUBT: frozenset({ACCEPTED, COMPLETED, FAILED, PLANNED, DROPPED, IN_DOUBT}),
-    ACCEPTED: frozenset({COMPLETED, FAILED, ACCEPTED}),
+    ACCEPTED: frozenset({COMPLETED, FAILED, ACCEPTED, DROPPED}),
     COMPLETED: frozenset({SAVED, COMPLETED}),
     SAVED: frozenset({COMPLETED}),
     FAILED: frozenset({PLANNED}),

@@ -324,9 +324,11 @@ class Ledger:
     def resolve(self, key: str, decision: Literal["resubmit", "drop"] | None = None, *, adopt: Id | None = None) -> Row:
         """Settle an item that stayed in doubt: adopt the generation that is its own, send it again, or drop it.
 
-        One that failed or was dropped can be sent again, too. Raises UsageError unless it is told exactly one of the
-        three; LedgerError while a run owns the ledger, if there is no such item, if it stands where that cannot follow,
-        or if the generation is another item's.
+        One that failed or was dropped can be sent again, too. One that was accepted can be dropped, or adopt another
+        generation: its own may have been deleted.
+
+        Raises UsageError unless it is told exactly one of the three; LedgerError while a run owns the ledger, if there
+        is no such item, if it stands where that cannot follow, or if the generation is another item's.
         """
         if (decision is None) == (adopt is None) or decision not in (None, "resubmit", "drop"):
             raise UsageError(f'Settle item {key!r} with one of "resubmit", "drop" and adopt=….')

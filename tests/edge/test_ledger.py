@@ -945,6 +945,15 @@ async def test_an_item_in_doubt_is_dropped_and_sent_again(path: Path, key: str) 
 
 
 @pytest.mark.anyio
+async def test_an_accepted_item_is_dropped_or_adopts_another(path: Path) -> None:
+    """Its generation was deleted at the service, or the id that a person gave it was wrong: no run can finish it."""
+    await story(path)
+    with Ledger(path) as ledger:
+        assert ledger.resolve("accepted", adopt=18).generation == generation(18, "unknown")
+        assert ledger.resolve("accepted", "drop").state == states(path)["accepted"] == "dropped"
+
+
+@pytest.mark.anyio
 async def test_what_cannot_be_settled_is_refused(path: Path) -> None:
     """An unknown item, one that is not in doubt, another's generation, no decision or two."""
     await story(path)

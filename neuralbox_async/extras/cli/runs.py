@@ -215,7 +215,8 @@ def resolve(
 ) -> int:
     """Settle an item that stayed in doubt, by what you have found in your account's history.
 
-    An item that failed or was dropped can be resubmitted as well.
+    An item that failed or was dropped can be resubmitted as well. One whose
+    generation the service does not know can be dropped, or adopt another.
 
         neuralbox resolve results/run.db
         neuralbox resolve results/run.db clip-7 --adopt 18502
