@@ -176,7 +176,7 @@ def _settle(connection: sqlite3.Connection, path: Path) -> None:
     """Check that a file is whole, and let a commit last whatever happens."""
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise LedgerError(f"The ledger {path} is damaged ({verdict}); restore a copy of it, or begin a new one.")
+        raise LedgerError(f"The ledger {path} is damaged ({verdict}). {_RESTORE}")
     (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if journal != "wal":
         raise LedgerError(f"The ledger {path} lies where SQLite's WAL does not work; put it on a disk of this machine.")
@@ -194,11 +194,12 @@ def _migrate(file: Database, migrations: Migrations) -> None:
             file.execute(f"PRAGMA user_version = {number}")
 
 
+_RESTORE: Final = "Restore a copy of it, or name another file: what that does not know of is sent and paid for again."
 _ADVICE: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_FULL: "Free space on that disk, then run the same command again: it goes on where it was.",
     sqlite3.SQLITE_IOERR: "Check that disk, then run the same command again: it goes on where it was.",
-    sqlite3.SQLITE_NOTADB: "It is no ledger, or damaged: name another file, or restore a copy of it.",
-    sqlite3.SQLITE_CORRUPT: "It is damaged: restore a copy of it, or begin a new one.",
+    sqlite3.SQLITE_NOTADB: f"It is no ledger, or damaged. {_RESTORE}",
+    sqlite3.SQLITE_CORRUPT: f"It is damaged. {_RESTORE}",
     sqlite3.SQLITE_READONLY: "Make it and its folder writable.",
     sqlite3.SQLITE_CANTOPEN: "Make it and its folder readable and writable.",
     sqlite3.SQLITE_BUSY: "Another program holds it: end that one, then try again.",

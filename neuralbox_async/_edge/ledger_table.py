@@ -247,7 +247,8 @@ class Table:
         except (KeyError, TypeError, ValueError, NeuralBoxError) as unreadable:
             reason = f"{type(unreadable).__name__}: {unreadable}"
         raise LedgerError(
-            f"Item {key!r} of the ledger {self.database.name} is damaged ({reason}); restore a copy of it."
+            f"Item {key!r} of the ledger {self.database.name} is damaged ({reason}); restore a copy of it: what was "
+            "sent after that was made is sent again."
         )
 
 
