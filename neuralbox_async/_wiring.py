@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, Final, Literal
+from weakref import WeakSet
 
 from attrs import evolve
 
@@ -54,13 +55,14 @@ def wired(
     """Return what a client of these options can do; raises UsageError for one that cannot work."""
     check_kinds(_KINDS, http_client=http_client, pacing=pacing, rate=rate)
     address = base_url or os.environ.get("NEURALBOX_BASE_URL") or DEFAULT_BASE_URL
+    origin, budgets = checked_base_url(address, allow_insecure_http=allow_insecure_http), checked_budgets(budget)
     http = Http(
-        base_url=checked_base_url(address, allow_insecure_http=allow_insecure_http),
+        base_url=origin,
         key=Key(checked_key(api_key if api_key is not None else os.environ.get("NEURALBOX_API_KEY"))),
         slots=Slots(max_connections, http_client),
         rate=Rate() if rate is None else rate,
         known=Known(),
-        reservations=Reservations(),
+        reservations=Reservations(origin=origin, budgets=WeakSet(budgets)),
         file_hosts=checked_hosts(file_hosts),
         observe=_checked_observer(observe),
         max_retries=checked_count("max_retries", max_retries, least=0),
@@ -72,7 +74,7 @@ def wired(
         look_price=checked_seconds("look_price", look_price),
         poll_interval=_checked_interval(poll_interval),
     )
-    return Steps(http=http, looks=looks, prices=Prices(), budgets=checked_budgets(budget))
+    return Steps(http=http, looks=looks, prices=Prices(), budgets=budgets)
 
 
 def rewired(

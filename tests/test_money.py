@@ -300,3 +300,41 @@ async def test_what_was_waited_for_after_leaving_a_run_is_settled_once(tmp_path:
             async with nb.generate_many([CLIP], ledger=path, budget=each) as outcomes:
                 assert [outcome.error async for outcome in outcomes] == [None]
             assert (each.reserved, each.spent) == (0, 15)
+
+
+async def test_whoever_sees_the_end_settles_a_shared_budget() -> None:
+    """One client submits, and another one, which has the same budget, waits."""
+    sandbox, budget = rich(), Budget(100)
+    async with sandbox.client(budget=budget) as one, sandbox.client(budget=budget) as other:
+        clip = await one.submit(CLIP.model, CLIP.prompt)
+        assert (budget.reserved, budget.spent) == (15, 0)
+        await other.wait(clip.id)
+        assert (budget.reserved, budget.spent) == (0, 15)
+        await one.wait(clip.id)
+    assert (budget.reserved, budget.spent) == (0, 15)
+
+
+async def test_what_one_client_has_settled_another_s_run_does_not_settle_again(tmp_path: Path) -> None:
+    """The first has seen what it cost before its ledger knew; a client of its own goes on with the run."""
+    sandbox, budget = rich(), Budget(100)
+    async with sandbox.client() as nb:
+        async with nb.generate_many([CLIP], ledger=tmp_path / "run.db", budget=budget):
+            await anyio.sleep(3)
+        await nb.wait(18500)
+    async with sandbox.client() as nb, nb.generate_many([CLIP], ledger=tmp_path / "run.db", budget=budget) as outcomes:
+        assert [each.error async for each in outcomes] == [None]
+    assert (budget.reserved, budget.spent) == (0, 15)
+
+
+async def test_two_services_with_equal_ids_share_a_budget() -> None:
+    """The end of one's generation says nothing of the other's."""
+    budget = Budget(100)
+    here, there = rich(), rich()
+    async with (
+        here.client(budget=budget) as one,
+        there.client(budget=budget, base_url="https://there.test/api/v2") as two,
+    ):
+        clip = await one.submit(CLIP.model, CLIP.prompt)
+        text = await two.generate("gpt-5", "Hello")
+        assert clip.id == text.id
+        assert (budget.reserved, budget.spent) == (15, 2)

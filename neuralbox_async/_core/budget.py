@@ -5,6 +5,7 @@ What is in doubt stays set aside: it may have been charged.
 
 from collections.abc import Sequence
 from typing import Final
+from weakref import WeakSet
 
 from attrs import Attribute, define, field, frozen
 
@@ -14,7 +15,9 @@ from neuralbox_async._core.models import Generation, GenerationRequest, Id, iden
 MOST_REMEMBERED: Final = 200_000
 # Of those only who left a run and waited by himself, before running it again, needs to hear.
 MOST_SETTLED: Final = 10_000
-MOST_BUDGETS: Final = 10
+
+# An id (by `identity`), and the address of the service that it is of: a budget may be shared by clients of several.
+Name = tuple[str, Id]
 
 
 def _check(_: "Budget", __: "Attribute[int]", tokens: object) -> None:
@@ -36,6 +39,8 @@ class Budget:
     spent: int = field(default=0, init=False)
     reserved: int = field(default=0, init=False)
     _runs: set[str] = field(factory=set[str], init=False, repr=False)
+    _open: dict[Name, int] = field(factory=dict[Name, int], init=False, repr=False)
+    _settled: dict[Name, None] = field(factory=dict[Name, None], init=False, repr=False)
 
     @property
     def left(self) -> int:
@@ -64,6 +69,26 @@ class Budget:
             self.spent += spent
             self.reserved += reserved
 
+    def bind(self, name: Name, price: int) -> None:
+        """Take in which generation something is set aside for."""
+        if len(self._open) < MOST_REMEMBERED:
+            self._open.setdefault(name, price)
+
+    def resume(self, name: Name, price: int) -> None:
+        """Take in what a ledger says is set aside, unless it has been settled since."""
+        if name not in self._settled:
+            self.bind(name, price)
+
+    def settle(self, name: Name, *, spent: int | None) -> None:
+        """Let what a generation has cost (None: nobody knows) take the place of its price, if there is one; once."""
+        price = self._open.pop(name, None)
+        if price is None:
+            return
+        if len(self._settled) >= MOST_SETTLED:
+            del self._settled[next(iter(self._settled))]
+        self._settled[name] = None
+        self.release(price, spent=price if spent is None else spent)
+
 
 @frozen(eq=False, repr=False)
 class Reservation:
@@ -80,28 +105,32 @@ class Reservation:
 
 @define(eq=False, repr=False)
 class Reservations:
-    """What is set aside for generations whose cost is not known yet; shared by all views of a client.
+    """What a client, with all of its views, settles in the budgets that it has met.
 
     Attributes:
+        origin: Where its generations are.
+        budgets: Those that it has met, as long as somebody else holds them.
         dearest: The most that a generation of each model has cost.
     """
 
-    _open: dict[Id, Reservation] = field(factory=dict[Id, Reservation], init=False)
+    origin: str
+    budgets: "WeakSet[Budget]"
     _in_doubt: dict[float, Reservation] = field(factory=dict[float, Reservation], init=False)
-    _settled: dict[Id, Sequence[Budget]] = field(factory=dict[Id, "Sequence[Budget]"], init=False)
     dearest: dict[str, int] = field(factory=dict[str, int], init=False)
 
     def bind(self, generation: Generation, reservation: Reservation) -> None:
         """Take in for which generation a price is set aside."""
-        if len(self._open) < MOST_REMEMBERED:
-            self._open[identity(generation.id)] = reservation
+        for budget in reservation.budgets:
+            self.budgets.add(budget)
+            budget.bind(self._name(generation), reservation.price)
         self.see(generation)
 
     def resume(self, generation: Generation, reservation: Reservation) -> None:
         """Take in what a ledger says is set aside, but in budgets that have settled it since."""
-        settled = self._settled.get(identity(generation.id), ())
-        budgets = [each for each in reservation.budgets if each not in settled]
-        self.bind(generation, Reservation(reservation.price, budgets))
+        for budget in reservation.budgets:
+            self.budgets.add(budget)
+            budget.resume(self._name(generation), reservation.price)
+        self.see(generation)
 
     def doubt(self, sent_at: float, reservation: Reservation) -> None:
         """Take in that the answer to a POST was lost which no file records; its moment tells it from all others."""
@@ -117,17 +146,14 @@ class Reservations:
             reservation.release()
 
     def see(self, generation: Generation) -> None:
-        """Settle the price of a generation that is final."""
+        """Settle the price of a generation that is final, whoever has submitted it."""
         if not generation.done:
             return
         spent = 0 if generation.failed else generation.tokens_spent
         if spent is not None and generation.model is not None:
             self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
-        its_id = identity(generation.id)
-        reservation = self._open.pop(its_id, None)
-        if reservation is None:
-            return
-        if len(self._settled) >= MOST_SETTLED:
-            del self._settled[next(iter(self._settled))]
-        self._settled[its_id] = [*self._settled.get(its_id, ()), *reservation.budgets][-MOST_BUDGETS:]
-        reservation.release(spent=reservation.price if spent is None else spent)
+        for budget in list(self.budgets) if self.budgets else ():
+            budget.settle(self._name(generation), spent=spent)
+
+    def _name(self, generation: Generation) -> Name:
+        return self.origin, identity(generation.id)
