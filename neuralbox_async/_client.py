@@ -16,7 +16,7 @@ from neuralbox_async._core import api
 from neuralbox_async._core.account import Model, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
-from neuralbox_async._core.known import Intent
+from neuralbox_async._core.known import intent_of
 from neuralbox_async._core.limits import Rate, RateLimit
 from neuralbox_async._core.models import Balance, Generation, GenerationRequest
 from neuralbox_async._core.options import (
@@ -408,17 +408,7 @@ class AsyncNeuralBox:
         """
         from neuralbox_async._reconcile import Doubts, no_others, no_owners  # noqa: PLC0415
 
-        if not isinstance(error, OutcomeUnknownError):
-            raise UsageError(
-                f"reconcile takes an OutcomeUnknownError, not {error!r}: no other leaves anything in doubt."
-            )
-        request = error.request
-        if request is None:
-            raise UsageError(
-                "This OutcomeUnknownError has no request: it is about what costs nothing and leaves nothing in the "
-                "history. See in your NeuralBox profile whether it was carried out."
-            )
-        intent = Intent(key=f"{error.sent_at}", request=request, sent_at=error.sent_at, after_id=error.after_id)
+        intent = intent_of(error)
         settle = None if settle is None else checked_wait("settle", settle)
         found: Generation | None = None
         with anyio.move_on_after(math.inf if timeout is None else checked_seconds("timeout", timeout)):

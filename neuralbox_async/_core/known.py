@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from neuralbox_async._core.api import http_date
+from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.models import GenerationRequest, Id, identity
 
 MOST_REMEMBERED: Final = 200_000
@@ -108,6 +109,21 @@ class Intent:
     def alike(self) -> tuple[str, str, str]:
         """What is the same for requests that may take each other's generation."""
         return self.request.model, self.request.prompt.strip(), repr(_sorted(self.request.params or {}))
+
+
+def intent_of(error: OutcomeUnknownError) -> Intent:
+    """Return the POST that an error leaves in doubt. Raises UsageError for any other error, and if nothing came of it.
+
+    No run has it, so its moment is its key.
+    """
+    if not isinstance(error, OutcomeUnknownError):
+        raise UsageError(f"reconcile takes an OutcomeUnknownError, not {error!r}: no other leaves anything in doubt.")
+    if error.request is None:
+        raise UsageError(
+            "This OutcomeUnknownError has no request: it is about what costs nothing and leaves nothing in the "
+            "history. See in your NeuralBox profile whether it was carried out."
+        )
+    return Intent(key=f"{error.sent_at}", request=error.request, sent_at=error.sent_at, after_id=error.after_id)
 
 
 def _sorted(value: Any) -> Any:

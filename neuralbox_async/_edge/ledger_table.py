@@ -23,7 +23,7 @@ def _first_schema(execute: Callable[[str], object]) -> None:
         """CREATE TABLE item (
             number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, digest TEXT NOT NULL,
             state TEXT NOT NULL, request TEXT NOT NULL, generation TEXT, error TEXT, path BLOB, sent_at REAL,
-            after_id, ahead REAL, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
+            after_id, submissions INTEGER NOT NULL, reserved INTEGER, tokens_spent INTEGER,
             began_at REAL NOT NULL, changed_at REAL NOT NULL)""",
         "CREATE INDEX item_state ON item (state, number)",
         "CREATE TABLE owner (gen_id NOT NULL PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
@@ -40,7 +40,12 @@ def _first_schema(execute: Callable[[str], object]) -> None:
         execute(statement)
 
 
-MIGRATIONS: Final[Migrations] = (_first_schema,)
+def _with_clocks(execute: Callable[[str], object]) -> None:
+    """Keep with each POST how far the service's clock was ahead."""
+    execute("ALTER TABLE item ADD COLUMN ahead REAL")
+
+
+MIGRATIONS: Final[Migrations] = (_first_schema, _with_clocks)
 
 _COLUMNS: Final = (
     "number, key, place, state, request, generation, error, path, sent_at, after_id, ahead, submissions, reserved,"

@@ -552,6 +552,22 @@ def begun(path: Path) -> None:
     Ledger.create(path).close()
 
 
+@pytest.mark.anyio
+async def test_a_ledger_of_an_older_version_goes_on(path: Path) -> None:
+    """Its run renews it and has its rows; who only reads it says what to do until then."""
+    async with opened(path) as writer:
+        (row,) = await planned(writer, 1)
+        await writer.move(row, "sending", sent_at=5.0)
+    sql(path, "ALTER TABLE item DROP COLUMN ahead")
+    sql(path, "PRAGMA user_version = 1")
+    with pytest.raises(LedgerError, match="older version; resume its run first"):
+        Ledger(path)
+    async with opened(path) as writer:
+        (row,) = await writer.rows("sending")
+        assert (row.sent_at, row.ahead) == (5.0, None)
+    assert states(path) == {row.key: "sending"}
+
+
 def write(path: Path, data: bytes) -> None:
     """Put something else where the ledger should be."""
     path.write_bytes(data)

@@ -5,7 +5,7 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -304,8 +304,16 @@ def test_nobody_reads_an_export(cli: Any, tmp_path: Path) -> None:
     assert (process.stderr.read().decode(), process.wait(30)) == ("", 141)
 
 
+@pytest.fixture
+def with_ctrl_c() -> Iterator[None]:
+    """Let processes that are started hear SIGINT, which a shell has those ignore that it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signal to one process")
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("service", "with_ctrl_c")
 def test_ctrl_c_where_nothing_is_under_way(cli: Any, tmp_path: Path) -> None:
     """An export that waits for its reader ends without a traceback."""
     cli.run("bulk", write(tmp_path, TEXT | {"prompt": "Hello" * 100_000}), "--ledger", tmp_path / "run.db")
