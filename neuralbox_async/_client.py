@@ -18,7 +18,7 @@ from neuralbox_async._core.budget import Budget
 from neuralbox_async._core.errors import OutcomeUnknownError, UsageError
 from neuralbox_async._core.known import intent_of
 from neuralbox_async._core.limits import Rate, RateLimit
-from neuralbox_async._core.models import Balance, Generation, GenerationRequest
+from neuralbox_async._core.models import Balance, Generation, GenerationRequest, lacks_result
 from neuralbox_async._core.options import (
     Extra,
     checked_budgets,
@@ -35,7 +35,7 @@ from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
 from neuralbox_async._looks import Following, Looks
 from neuralbox_async._models import all_models
-from neuralbox_async._steps import MOST_BYTES, lacks_result
+from neuralbox_async._steps import MOST_BYTES
 from neuralbox_async._wiring import SAME, Same, rewired, wired
 
 if TYPE_CHECKING:  # loaded when they are used

@@ -22,10 +22,10 @@ from neuralbox_async._core.errors import (
     NotFoundError,
 )
 from neuralbox_async._core.idle import DEAR
-from neuralbox_async._core.models import Generation, HistoryPage, Id
+from neuralbox_async._core.models import Generation, HistoryPage, Id, lacks_result
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._edge import clock
-from neuralbox_async._edge.http import Http
+from neuralbox_async._edge.http import READ_TIMEOUT, Http
 from neuralbox_async._pages import Pages
 from neuralbox_async._watches import Job, Jobs, Watch
 
@@ -65,7 +65,12 @@ class Looks:
         return self.http.send(api.generation(generation_id), deadline=deadline)
 
     async def _look_again(self, watch: Watch, deadline: float) -> Generation | None:
-        """Make the next look; None if the service does not know yet of what it has just accepted."""
+        """Make the next look; None if the service does not know yet of what it has just accepted.
+
+        Where no look comes about, the history's entry of a final one has to do: soon, if it has the result.
+        """
+        if watch.listed is not None and not lacks_result(watch.listed):
+            deadline = min(deadline, clock.now() + READ_TIMEOUT)
         try:
             return await self.look(watch.generation_id, deadline=deadline)
         except NotFoundError:
@@ -205,8 +210,7 @@ class Looks:
         """
         if entry.failed:
             return entry.error is not None
-        has_result = entry.url is not None or entry.text is not None
-        return self.price() >= DEAR and has_result and entry.tokens_spent is not None
+        return self.price() >= DEAR and not lacks_result(entry) and entry.tokens_spent is not None
 
     def _take(self, watch: Watch, latest: Generation, now: float) -> None:
         job = watch.job or self.jobs.of(latest)

@@ -148,11 +148,6 @@ def goes_on(closed: ClientClosedError, accepted: Generation | Id) -> ClientClose
     return evolve(closed, billed="unknown", generation_id=generation_id)
 
 
-def lacks_result(generation: Generation) -> bool:
-    """Say whether this is an entry of the history that leaves out what was made."""
-    return generation.partial and generation.url is None and generation.text is None and not generation.failed
-
-
 def raise_if_failed(generation: Generation) -> None:
     """Raise GenerationFailedError for a failed generation."""
     if generation.failed:

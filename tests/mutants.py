@@ -211,7 +211,7 @@ MUTANTS = (
     ),
     Mutant(
         "an entry of the history suffices, whatever it lacks",
-        {"return self.price() >= DEAR and has_result and entry.tokens_spent is not None": "return True"},
+        {"return self.price() >= DEAR and not lacks_result(entry) and entry.tokens_spent is not None": "return True"},
         (LOOKS, "one_page_answers_many and asyncio"),
     ),
     Mutant(

@@ -504,6 +504,17 @@ async def test_where_requests_are_dear_the_history_s_entry_will_do() -> None:
     assert pages_of(sandbox) + sandbox.requests.looks < 50
 
 
+async def test_where_no_look_succeeds_the_history_s_entry_will_do() -> None:
+    """A result that a page has shown is not kept back for longer than half a minute for what a look could add."""
+    sandbox = rich()
+    sandbox.order(faults.status(500), on="GET /generate/{id}", times=550)
+    began = anyio.current_time()
+    ended = await looked_at(sandbox)
+    assert [each.url is None for each in ended] == [False] * 50
+    assert sum(each.partial for each in ended) > 25
+    assert anyio.current_time() - began < 150
+
+
 async def test_a_failure_is_looked_at_for_its_reason() -> None:
     """The history's entry of a failed generation lacks the provider's words."""
     sandbox = rich()

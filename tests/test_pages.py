@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from neuralbox_async import Pacing
+from neuralbox_async import Generation, Pacing
+from neuralbox_async._core.models import HistoryPage
 from neuralbox_async._pages import Page, Pages, page_down_to
 from neuralbox_async._watches import Job, Jobs, Watch
 
@@ -37,6 +38,15 @@ def test_a_page_ends_soon_behind_the_oldest(position: int, page: Page) -> None:
 def test_a_page_begins_where_the_one_before_it_ends() -> None:
     """Places count from 0 for the newest."""
     assert [Page(3, 40).shows(place) for place in (79, 80, 119, 120)] == [False, True, True, False]
+
+
+def test_a_few_thousand_entries_are_kept() -> None:
+    """The latest ones that pages have shown, where nobody waits."""
+    pages = Pages(Jobs(), Pacing())
+    for first in range(0, 2_300, 100):
+        entries = tuple(Generation(id=number, status="completed") for number in range(first, first + 100))
+        pages.take(Page(1, 100), HistoryPage(items=entries, entries=100), [], others=True, now=0.0)
+    assert list(pages.entries) == list(range(300, 2_300))
 
 
 def watch_of(
@@ -73,3 +83,15 @@ def test_jobs_of_other_kinds_and_moments_are_not_alike(options: dict[str, Any]) 
     """What may end otherwise is thought of by itself."""
     pages = Pages(Jobs(), Pacing())
     assert pages.alike(watch_of(**options)) != pages.alike(watch_of())
+
+
+def test_a_history_that_rested_on_one_event_loop_does_not_on_the_next() -> None:
+    """A clock that shows less is another loop's, so what was to be waited for on the old one is over."""
+    pages = Pages(Jobs(), Pacing())
+    watches = [watch_of(accepted_at=accepted_at) for accepted_at in (-90.0, -80.0, -85.0)]
+    for watch in watches:
+        pages.next_look(watch, 2.0, own=50.0, now=900.0)
+    asked = [pages.next_look(watches[0], 2.0, own=0.0, now=now)[1] for now in (1_000.0, 1_000.0)]
+    pages.rest(now=1_000.0)
+    asked += [pages.next_look(watches[0], 2.0, own=0.0, now=now)[1] for now in (1_001.0, 10.0)]
+    assert [len(group) for group in asked] == [3, 3, 0, 3]

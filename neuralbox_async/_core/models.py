@@ -18,8 +18,6 @@ PENDING: Final = "pending"
 FAILED: Final = "failed"
 # Our own word where an accepted generation comes without a status.
 UNKNOWN: Final = "unknown"
-
-
 _NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,254}")
 
 
@@ -125,6 +123,11 @@ class Generation:
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Show a notebook the text that is here. As plain text: Markdown could make the browser fetch things."""
         return {"text/plain": repr(self) if self.text is None else self.text}
+
+
+def lacks_result(generation: Generation) -> bool:
+    """Say whether this is an entry of the history that leaves out what was made."""
+    return generation.partial and generation.url is None and generation.text is None and not generation.failed
 
 
 @frozen
