@@ -512,7 +512,7 @@ async def test_where_no_look_succeeds_the_history_s_entry_will_do() -> None:
     ended = await looked_at(sandbox)
     assert [each.url is None for each in ended] == [False] * 50
     assert sum(each.partial for each in ended) > 25
-    assert anyio.current_time() - began < 150
+    assert anyio.current_time() - began < 600
 
 
 async def test_a_failure_is_looked_at_for_its_reason() -> None:
