@@ -205,11 +205,12 @@ class Line:
     def soonest(self, most: int) -> Iterator[Watch]:
         """Yield the watches that are due soonest, in order; looks at no more of the line than it must."""
         heap, found = self._heap, 0
-        frontier = [(heap[0], 0)] if heap else []
+        frontier = [(*heap[0][:2], 0)] if heap else []
         while frontier and found < most:
-            turn, place = heappop(frontier)
-            if self._holds(turn):
+            _, _, place = heappop(frontier)
+            if self._holds(heap[place]):
                 found += 1
-                yield turn[2]
+                yield heap[place][2]
             for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
-                heappush(frontier, (heap[child], child))
+                due, number, _ = heap[child]
+                heappush(frontier, (due, number, child))

@@ -6,7 +6,7 @@ infinities become None: they are no JSON, and say nothing. Lone surrogates becom
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 DEEPEST: Final = 100
@@ -85,10 +85,15 @@ def _joined(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _check_depth(found: Any, level: int = 1) -> None:
-    if level > DEEPEST:
-        raise ValueError(f"nested more than {DEEPEST} deep")
-    inner = found.values() if type(found) is dict else found if type(found) is list else ()
-    for each in inner:
-        if type(each) is dict or type(each) is list:  # a decoder makes no others, and isinstance takes twice the time
-            _check_depth(each, level + 1)
+def _check_depth(found: Any) -> None:
+    level = [found]
+    for _ in range(DEEPEST):
+        # A decoder makes no other containers, and isinstance takes twice the time.
+        level = [each for outer in level for each in _inner(outer) if type(each) is dict or type(each) is list]
+        if not level:
+            return
+    raise ValueError(f"nested more than {DEEPEST} deep")
+
+
+def _inner(found: Any) -> Iterable[Any]:
+    return found.values() if type(found) is dict else found if type(found) is list else ()
