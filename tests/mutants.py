@@ -73,12 +73,12 @@ MUTANTS = (
     ),
     Mutant(
         "no floor of dates",
-        {"entry.created_at.timestamp() >= _earliest(intent, skew)": "True"},
+        {"return None if earliest <= created < latest else created >= latest": "return True"},
         (CLAIMS,),
     ),
     Mutant(
         "no settling time: absent at the first look is absent",
-        {"proof_at=clock.now() + max(0.0, left)": "proof_at=clock.now()"},
+        {"proof_at=clock.now() + max(0.0, settle - max(0.0, min(passed)))": "proof_at=clock.now()"},
         (DEATHS, "asyncio and lagging and lost"),
     ),
     Mutant(
@@ -194,7 +194,7 @@ MUTANTS = (
     ),
     Mutant(
         "repeats of a request are one item",
-        {"self._repeats[digest] += 1": "self._repeats[digest] += 0"},
+        {"self._repeats[number] += 1": "self._repeats[number] += 0"},
         (LEDGERS,),
     ),
     Mutant(

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,6 +224,14 @@ def test_import_is_light() -> None:
     loaded = loaded_by("from neuralbox_async import AsyncNeuralBox")
     assert "neuralbox_async._client" in loaded
     assert len(loaded) <= 60, f"importing AsyncNeuralBox loads {len(loaded)} modules: {loaded}"
+
+
+def test_each_mutant_meets_the_code_that_it_changes(tmp_path: Path) -> None:
+    """`nox -s mutants` takes minutes, so a line that has moved away from its mutant is told here."""
+    mutants = runpy.run_path(str(ROOT / "tests" / "mutants.py"))
+    for mutant in mutants["MUTANTS"]:
+        shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, dirs_exist_ok=True)
+        mutants["mutate"](tmp_path, mutant)
 
 
 @pytest.mark.skipif("NEURALBOX_TEST_WHEEL" not in os.environ, reason="only nox tests the wheel: nox -s tests")
