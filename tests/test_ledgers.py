@@ -1,8 +1,7 @@
 """Bulk runs with a ledger, told as stories on the sandbox: whoever runs again goes on where the last one was."""
 
 import math
-import resource
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -609,15 +608,6 @@ def answering(**completed: Any) -> AsyncNeuralBox:
         return httpx.Response(200, json={"id": 7, **told})
 
     return AsyncNeuralBox("nb_test_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let no file of this process grow beyond a megabyte."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.usefixtures("small_disk")

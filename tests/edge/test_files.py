@@ -2,8 +2,7 @@
 
 import gzip
 import os
-import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -239,15 +238,6 @@ async def test_a_result_that_has_expired_is_said_at_once(status: int, tmp_path: 
             with pytest.raises(APIError) as caught:
                 await nb.download(done(), tmp_path)
     assert (route.call_count, caught.value.generation_id) == (1, 7)
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let no file of this process grow beyond a megabyte."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Long(httpx.AsyncByteStream):
