@@ -45,7 +45,8 @@ STATES: Final = tuple(FOLLOWS)
 UNFINISHED: Final = (PLANNED, SENDING, IN_DOUBT, ACCEPTED)
 # May cost tokens, and what it costs is not known yet: a budget's reservation stands.
 _OPEN: Final = frozenset({SENDING, IN_DOUBT, ACCEPTED})
-_PAID: Final = frozenset({COMPLETED, SAVED})
+# Has cost what its generation says.
+PAID: Final = frozenset({COMPLETED, SAVED})
 
 
 @frozen(kw_only=True)
@@ -145,7 +146,7 @@ def moved(row: Row, to: str, *, at: float, **changes: Unpack[Changes]) -> Row:
         raise LedgerError(f"Item {row.key!r} is {row.state} and cannot become {to}; it can become: {allowed}.")
     sends, reserved = to == SENDING, changes.get("reserved")
     generation = None if to == PLANNED else changes.get("generation") or row.generation
-    is_open = to in _OPEN or (to in _PAID and generation is not None and generation.tokens_spent is None)
+    is_open = to in _OPEN or (to in PAID and generation is not None and generation.tokens_spent is None)
     return evolve(
         row,
         state=to,

@@ -279,8 +279,8 @@ def _stored_count(tokens: int | None) -> int | None:
 
 def _changing(row: Row) -> tuple[Any, ...]:
     # Of what is pending or has failed nothing is charged, whatever the service says that it may cost.
-    is_paid = row.generation is not None and row.state in (rows.COMPLETED, rows.SAVED)
-    spent = row.generation.tokens_spent if row.generation is not None and is_paid else None
+    paid = row.generation if row.state in rows.PAID else None
+    spent = None if paid is None else paid.tokens_spent
     after_id = None if row.after_id is None else _stored_id(row.after_id)
     return (
         row.state,
