@@ -14,7 +14,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from neuralbox_async.sandbox.plans import PLANS, Plan, rate_limit_answer
-from neuralbox_async.sandbox.wire import Answer, Connection, error_answer, file_answer, json_answer
+from neuralbox_async.sandbox.wire import JSON, Answer, Connection, error_answer, file_answer, json_answer
 
 EVERYTHING = "*"
 """What to order a fault on, to meet every request."""
@@ -121,12 +121,12 @@ def html(code: int = 502) -> Fault:
 
 def empty() -> Fault:
     """Do what was asked and answer 200 without a body."""
-    return Fault(answer=file_answer(b"", "application/json"))
+    return Fault(answer=file_answer(b"", JSON))
 
 
 def garbled() -> Fault:
     """Do what was asked and answer 200 with JSON that breaks off."""
-    return Fault(answer=file_answer(b'{"id": 185', "application/json"))
+    return Fault(answer=file_answer(b'{"id": 185', JSON))
 
 
 @define(kw_only=True)

@@ -3,11 +3,12 @@
 Filters go by either family's names (contract §7); one it does not know is ignored, as most services do.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import dropwhile, islice
-from typing import Any, Final
+from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from neuralbox_async.sandbox.account import Job
 from neuralbox_async.sandbox.replies import Family, View
@@ -30,15 +31,26 @@ class History:
 
     lag: float = 0.0
     prompt_length: int | None = None
+    _written: dict[int | str, tuple[object, str]] = field(factory=dict, init=False, repr=False)
 
-    def page(self, jobs: Iterable[Job], view: View, family: Family, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return one page of the jobs, which come newest first."""
+    def page(self, jobs: Iterable[Job], view: View, family: Family, query: Mapping[str, str]) -> str:
+        """Return one page of the jobs, which come newest first, as JSON."""
         number, limit = _count(query, "page", 1), min(MOST, _count(query, "limit", DEFAULT_LIMIT))
         shown = list(dropwhile(lambda job: job.created + self.lag > view.now, jobs))
         if query.keys() & FILTERS:
             shown = list(filter(_filter(query, view), shown))
-        items = [family.entry(job, self._prompt(job), category(job), view) for job in _slice(shown, number, limit)]
-        return family.listed(items, len(shown), number, limit)
+        entries = ", ".join([self._entry(job, view, family) for job in _slice(shown, number, limit)])
+        return f'{{"items": [{entries}], {json.dumps(family.listed(len(shown), number, limit))[1:]}'
+
+    def _entry(self, job: Job, view: View, family: Family) -> str:
+        """Return an entry as JSON; written once for all pages that say the same of its job."""
+        mark = view.mark(job)
+        facts = job.status(view.now), mark.is_favorited, mark.user_rating, view.origin
+        before, text = self._written.get(job.id, (None, ""))
+        if before != facts:
+            text = json.dumps(family.entry(job, self._prompt(job), category(job), view))
+            self._written[job.id] = facts, text
+        return text
 
     def _prompt(self, job: Job) -> str:
         short = self.prompt_length

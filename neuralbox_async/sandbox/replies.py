@@ -5,7 +5,7 @@ shapes. Where no sample shows a kind of result, its nearest neighbour's shape is
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -38,14 +38,14 @@ class View:
 class Family:
     """One documented family: how ids look, and what the replies say.
 
-    `listed` is a page of the history around its entries, `streamed` what the end of a stream says.
+    `listed` is what a page of the history says besides its entries, `streamed` what the end of a stream says.
     """
 
     identify: Callable[[int], int | str]
     created: Callable[[Job, View], Reply]
     looked_at: Callable[[Job, View], Reply]
     entry: Callable[[Job, str, str, View], Reply]
-    listed: Callable[[Sequence[Reply], int, int, int], Reply]
+    listed: Callable[[int, int, int], Reply]
     balance: Callable[[Plan, int, Calendar], Reply]
     streamed: Callable[[Job, View], Reply]
 
@@ -180,12 +180,12 @@ def _entry_b(job: Job, prompt: str, category: str, view: View) -> Reply:
     return {**head, "url": url, "tokens_used": job.cost if completed else 0}
 
 
-def _listed_a(items: Sequence[Reply], total: int, page: int, limit: int) -> Reply:
-    return {"items": items, "total": total, "page": page, "limit": limit}
+def _listed_a(total: int, page: int, limit: int) -> Reply:
+    return {"total": total, "page": page, "limit": limit}
 
 
-def _listed_b(items: Sequence[Reply], total: int, page: int, limit: int) -> Reply:
-    return {**_listed_a(items, total, page, limit), "pages": math.ceil(total / limit)}
+def _listed_b(total: int, page: int, limit: int) -> Reply:
+    return {**_listed_a(total, page, limit), "pages": math.ceil(total / limit)}
 
 
 def _balance_a(plan: Plan, tokens: int, calendar: Calendar) -> Reply:

@@ -11,7 +11,7 @@ from neuralbox_async.sandbox import account_replies, results
 from neuralbox_async.sandbox.account import Job
 from neuralbox_async.sandbox.streaming import stream_answer
 from neuralbox_async.sandbox.validation import Wanted, read_audio, read_body, read_wanted
-from neuralbox_async.sandbox.wire import Answer, Ask, error_answer, file_answer, json_answer
+from neuralbox_async.sandbox.wire import JSON, Answer, Ask, error_answer, file_answer, json_answer
 
 if TYPE_CHECKING:
     from neuralbox_async.sandbox.world import World
@@ -63,7 +63,7 @@ def _balance(world: "World", _ask: Ask, _name: str) -> Answer:
 
 
 def _history(world: "World", ask: Ask, _name: str) -> Answer:
-    return json_answer(world.history_page(ask))
+    return file_answer(world.history_page(ask).encode(), JSON)
 
 
 def _favorite(world: "World", _ask: Ask, name: str) -> Answer:

@@ -10,6 +10,9 @@ from attrs import evolve, field, frozen
 HOST = "sandbox.neuralbox.test"
 """The host of the in-process service. `.test` is reserved (RFC 6761): it can never be somebody's real host."""
 
+JSON = "application/json"
+"""The content type of all answers but files, texts and streams."""
+
 CHUNK = 16_384
 """Bytes per piece of a long body, so that clients really stream."""
 
@@ -120,7 +123,7 @@ def file_answer(content: bytes, content_type: str, *, status: int = 200) -> Answ
 
 def json_answer(body: Mapping[str, Any], *, status: int = 200) -> Answer:
     """Answer with this JSON object."""
-    return file_answer(json.dumps(body).encode(), "application/json", status=status)
+    return file_answer(json.dumps(body).encode(), JSON, status=status)
 
 
 def error_answer(status: int, error: str, message: str, details: Mapping[str, Any] | None = None) -> Answer:

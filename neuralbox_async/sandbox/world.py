@@ -183,8 +183,8 @@ class World:
         """Return what a look at a job says."""
         return self.family.looked_at(job, self.view(ask, self.now))
 
-    def history_page(self, ask: Ask) -> Reply:
-        """Return a page of the history, newest first, without what was deleted."""
+    def history_page(self, ask: Ask) -> str:
+        """Return a page of the history as JSON, newest first, without what was deleted."""
         return self.history.page(reversed(self.listed.values()), self.view(ask, self.now), self.family, ask.query)
 
     def mark(self, name: str) -> Mark | None:

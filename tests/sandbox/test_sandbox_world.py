@@ -344,6 +344,30 @@ def test_requests_are_counted_by_route_and_status() -> None:
     assert (requests.total, requests.posts, requests.looks, requests.answered(404)) == (3, 1, 1, 1)
 
 
+@pytest.mark.parametrize("family", ["a", "b"])
+def test_a_page_tells_what_has_changed_since_the_last_one(family: str) -> None:
+    """Who finished, what was marked, and where the files lie are told anew, whatever was told before."""
+    world = Sandbox(family=family).world
+    entry = f"/user/history/{read(post(world, 'kling-v2.1'))['id']}"
+
+    def told(host: str = "one.test", *, now: float = 0.0) -> dict[str, Any]:
+        headers = {**AUTHORIZED, "host": host}
+        page = read(world.answer(Ask(method="GET", path="/api/v2/user/history", headers=headers), now))
+        (only,) = page["items"]
+        return dict(only)
+
+    assert told() == told()
+    assert told()["status"] == "pending"
+    done = told(now=500)
+    assert done["status"] == "completed"
+    assert told("other.test", now=500) != done
+    if family == "a":  # the other one's entries have no marks
+        world.answer(Ask(method="POST", path=f"/api/v2{entry}/favorite", headers=AUTHORIZED, body=b"{}"), 500)
+        assert told(now=500) == {**done, "is_favorited": True}
+        world.answer(Ask(method="POST", path=f"/api/v2{entry}/rate", headers=AUTHORIZED, body=b'{"rating": 4}'), 500)
+        assert told(now=500) == {**done, "is_favorited": True, "user_rating": 4}
+
+
 def test_twenty_thousand_pending_generations_are_settled_each_in_its_time() -> None:
     """However many are pending, each is charged when it is due, and none twice."""
     sandbox = Sandbox(plan="elite", balance=10**9)
