@@ -170,20 +170,20 @@ class Looks:
 
     def _go_on(self, watches: Iterable[Watch], group: Collection[Watch]) -> None:
         """Let those whom a page has answered wait on, and wake those for whom it has news."""
-        dues: dict[Watch, float] = {}
-        gaps: dict[object, float] = {}
-        now = clock.now()
+        alike: dict[object, list[Watch]] = {}
         for each in watches:
             in_line = each.waiters and (each in group or self.pages.has(each))
             waits_on = in_line and not (each.is_final() or each.unlisted or each.listed)
             if waits_on and each.job is not None:
-                alike = self.pages.alike(each), each.look_price
-                if alike not in gaps:
-                    gaps[alike] = self._paced(each, each.job, price=self.price_of(each), now=now)
-                dues[each] = now + gaps[alike]
+                alike.setdefault((self.pages.alike(each), each.look_price), []).append(each)
             if each.followers or not waits_on:
                 each.wake()
-        self.pages.end(dues, now=now)
+        now = clock.now()
+        self.pages.end([(self._due(several[0], now), several) for several in alike.values()], now=now)
+
+    def _due(self, watch: Watch, now: float) -> float:
+        assert watch.job is not None  # noqa: S101 - nobody else stands in the line
+        return now + self._paced(watch, watch.job, price=self.price_of(watch), now=now)
 
     def _hear(self, page: HistoryPage, group: Collection[Watch]) -> list[Watch]:
         heard, now = [], clock.now()

@@ -8,7 +8,7 @@ ever considered.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -104,7 +104,7 @@ class Pages:
             self.leave(watch)
             return own, ()
         self._note_time(now)
-        self._line.put(watch, now + own)
+        self._line.put(now + own, watch)
         if own <= 0:
             seconds = self._herd.seconds_until_look(now)
             return seconds, () if seconds else self._due_with(watch, price, now)
@@ -147,13 +147,13 @@ class Pages:
             self._herd.begin(since=since, pending=len(self._line), now=now)
         self.leave(watch)
 
-    def end(self, dues: Mapping[Watch, float], *, now: float) -> None:
-        """Give those that a look did not finish their places in the line, by when each one's own look is due.
+    def end(self, dues: Iterable[tuple[float, Sequence[Watch]]], *, now: float) -> None:
+        """Give those that a look did not finish their places in the line, by when their own looks are due.
 
         They are not looked at again before the floor, so a page that is due sooner stays the next.
         """
-        for watch, due in dues.items():
-            self._line.put(watch, due)
+        for due, watches in dues:
+            self._line.put(due, *watches)
         if self._due is None or self._due.at > now + self.pacing.floor:
             self._first = self._due = None
         self._wake_first()

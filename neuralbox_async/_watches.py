@@ -4,8 +4,8 @@ The age of a job counts from when this client saw it accepted, however long afte
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from collections.abc import Mapping
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import anyio
@@ -149,36 +149,43 @@ class Watch:
             each.cancel()
 
 
-# A watch's place in a line: by when it is due, then by who came first.
-_Turn = tuple[float, int, Watch]
+# A place in a line: by when these watches are due, then by who came first.
+_Turn = tuple[float, int, *tuple[Watch, ...]]
 
 
 @define(eq=False, repr=False)
 class Line:
     """The watches that are waited for, by when each one's own look is due (loop time).
 
-    The turn of a watch that has left stays until it comes first, or until half of the line are such.
+    Watches that are put together share a turn. A place that a watch has left stays until it comes first, or until half
+    of the places are such.
     """
 
     _heap: list[_Turn] = field(factory=list, init=False)
     _numbers: int = field(default=0, init=False)
+    _standing: int = field(default=0, init=False)
     _left: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        return len(self._heap) - self._left
+        return self._standing
 
     def __contains__(self, watch: Watch) -> bool:
         return watch._turn is not None  # noqa: SLF001 - a place belongs to both
 
-    def put(self, watch: Watch, due: float) -> None:
-        """Give a watch its place, or another one."""
-        turn = watch._turn  # noqa: SLF001 - a place belongs to both
-        if turn is not None:
-            if abs(turn[0] - due) < _INSTANT:
-                return
-            self.leave(watch)
+    def put(self, due: float, *watches: Watch) -> None:
+        """Give watches that are due at one time their place, or another one."""
+        moving = [each for each in watches if not _is_due(each, due)]
+        if not moving:
+            return
+        for each in moving:
+            self.leave(each)
         self._numbers += 1
-        turn = watch._turn = (due, self._numbers, watch)  # noqa: SLF001 - as above
+        self._add((due, self._numbers, *moving))
+        self._standing += len(moving)
+
+    def _add(self, turn: _Turn) -> None:
+        for each in turn[2:]:
+            each._turn = turn  # noqa: SLF001 - a place belongs to both
         heappush(self._heap, turn)
 
     def leave(self, watch: Watch) -> None:
@@ -186,31 +193,45 @@ class Line:
         if watch not in self:
             return
         watch._turn = None  # noqa: SLF001 - a place belongs to both
+        self._standing -= 1
         self._left += 1
-        if self._left > 64 and 2 * self._left > len(self._heap):
-            self._heap = [turn for turn in self._heap if self._holds(turn)]
-            heapify(self._heap)
-            self._left = 0
+        if self._left > 64 and self._left > self._standing:
+            self._tidy()
 
-    def _holds(self, turn: _Turn) -> bool:
-        return turn[2]._turn is turn  # noqa: SLF001 - a place belongs to both
+    def _tidy(self) -> None:
+        turns, self._heap, self._left = self._heap, [], 0
+        for turn in turns:
+            standing = _standing(turn)
+            if standing:
+                self._add((turn[0], turn[1], *standing))
 
     def first(self) -> Watch | None:
         """Return the watch that is due soonest."""
-        while self._heap and not self._holds(self._heap[0]):
-            heappop(self._heap)
-            self._left -= 1
-        return self._heap[0][2] if self._heap else None
+        while self._heap:
+            standing = _standing(self._heap[0])
+            if standing:
+                return standing[0]
+            self._left -= len(heappop(self._heap)) - 2
+        return None
 
-    def soonest(self, most: int) -> Iterator[Watch]:
-        """Yield the watches that are due soonest, in order; looks at no more of the line than it must."""
-        heap, found = self._heap, 0
+    def soonest(self, most: int) -> list[Watch]:
+        """Return the watches that are due soonest, in order; looks at no more of the line than it must."""
+        heap = self._heap
+        found: list[Watch] = []
         frontier = [(*heap[0][:2], 0)] if heap else []
-        while frontier and found < most:
+        while frontier and len(found) < most:
             _, _, place = heappop(frontier)
-            if self._holds(heap[place]):
-                found += 1
-                yield heap[place][2]
+            found += _standing(heap[place])
             for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
-                due, number, _ = heap[child]
-                heappush(frontier, (due, number, child))
+                heappush(frontier, (*heap[child][:2], child))
+        return found[:most]
+
+
+def _standing(turn: _Turn) -> list[Watch]:
+    """Return the watches that still have this turn."""
+    return [each for each in turn[2:] if each._turn is turn]  # noqa: SLF001 - a place belongs to both
+
+
+def _is_due(watch: Watch, due: float) -> bool:
+    turn = watch._turn  # noqa: SLF001 - a place belongs to both
+    return turn is not None and abs(turn[0] - due) < _INSTANT
