@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import Attribute, define, evolve, field, frozen
+from attrs import Attribute, define, evolve, field, frozen, setters
 
 from neuralbox_async._core.api import http_date
 from neuralbox_async._core.errors import UsageError
@@ -72,7 +72,7 @@ def _checked_plan(_: object, attribute: "Attribute[int | None]", plan: int | Non
         raise UsageError(f"{attribute.name} must be a whole number of requests, 1 or more, or None, not {plan!r}.")
 
 
-@define
+@define(on_setattr=setters.NO_OP)  # what the caller gives is checked once; the rest changes with every request
 class Rate:
     """The plan's windows as one account sees them; hand the same one to clients that share an account.
 

@@ -77,9 +77,10 @@ def smeared(durations: Sequence[float]) -> list[float]:
 
     The spread is taken from sixths of the durations, so that two kinds of jobs are not smeared into one.
     """
-    logs = sorted(math.log(max(each, 1e-3)) for each in durations)
-    width = _SMEAR_WIDTH * _spread(logs) * len(logs) ** -0.2
-    return sorted(math.exp(each + width * z) for each in logs for z in _SMEAR)
+    least = [max(each, 1e-3) for each in durations]
+    width = _SMEAR_WIDTH * _spread(sorted(map(math.log, least))) * len(least) ** -0.2
+    factors = [math.exp(width * z) for z in _SMEAR]
+    return sorted([each * factor for each in least for factor in factors])
 
 
 def next_look(points: Sequence[float], last: float, price: float) -> float:

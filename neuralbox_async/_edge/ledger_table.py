@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import evolve
+
 from neuralbox_async._core import rows
 from neuralbox_async._core.errors import LedgerError, NeuralBoxError, UsageError
 from neuralbox_async._core.models import Id, identity
@@ -103,13 +105,15 @@ class Table:
                 f"Item {row.key!r} is in the ledger {self.database.name} with another model, prompt or params; "
                 "give the changed request a new key, or begin a new ledger."
             )
-        if found is None:
-            columns = "key, place, digest, state, request, submissions, began_at, changed_at"
-            values = (row.key, row.index, digest, row.state, request, 0, row.changed_at, row.changed_at)
-            places = ", ".join("?" * len(values))
-            number = self.database.execute(f"INSERT INTO item ({columns}) VALUES ({places})", values).lastrowid  # noqa: S608
-            self._add_event(number, None, row.state, row.changed_at, None)
-        return self.row(row.key)
+        if found is not None:
+            return self.row(row.key)
+        columns = "key, place, digest, state, request, submissions, began_at, changed_at"
+        values = (row.key, row.index, digest, row.state, request, 0, row.changed_at, row.changed_at)
+        places = ", ".join("?" * len(values))
+        number = self.database.execute(f"INSERT INTO item ({columns}) VALUES ({places})", values).lastrowid  # noqa: S608
+        assert number is not None  # noqa: S101 - a row was inserted
+        self._add_event(number, None, row.state, row.changed_at, None)
+        return evolve(row, number=number)
 
     def row(self, key: str) -> Row:
         """Return the row of a key, or raise LedgerError."""
