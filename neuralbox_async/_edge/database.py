@@ -128,6 +128,8 @@ def _make_private(path: Path) -> None:
 
 
 def _opened(path: Path, lock: Lock | None, migrations: Migrations) -> Database:
+    if path.stat().st_size == 1:  # which SQLite takes for an empty file, and writes over (os_unix.c, ticket 3260)
+        raise LedgerError(f"{path} holds a single byte, so it is no ledger; name another file.")
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -591,9 +592,12 @@ def truncate(path: Path) -> None:
         file.truncate(path.stat().st_size // 2)
 
 
+SHORT = (2, 15, 16, 99, 100)  # SQLite's header has 100 bytes, the first 16 of which say that it is one
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "random": (lambda path: write(path, os.urandom(20_000)), "no ledger, or damaged"),
     "text": (lambda path: write(path, b"hello\n"), "no ledger, or damaged"),
+    "one byte": (lambda path: write(path, b"x"), "run.db holds a single byte, so it is no ledger"),
+    **{f"{size} bytes": (partial(write, data=b"x" * size), "run.db.*no ledger, or damaged") for size in SHORT},
     "foreign": (make_foreign, "a database of something else"),
     "newer": (make_newer, "newer version; upgrade neuralbox_async"),
     "folder": (lambda path: path.mkdir(), "run.db"),
