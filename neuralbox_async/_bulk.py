@@ -7,7 +7,7 @@ cannot be written) ends the run: nothing new is begun, what is under way comes o
 import math
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from neuralbox_async._core.errors import (
     AuthenticationError,
     ClientClosedError,
     InsufficientTokensError,
+    LedgerError,
     NeuralBoxError,
     OutcomeUnknownError,
     PermissionDeniedError,
@@ -108,21 +109,46 @@ class Run:
             self._steps.http.known.see(highest)
         async for row in self._every(rows.SENDING):  # a process died between this row's commit and its answer's
             await self._ledger.move(row, rows.IN_DOUBT)
-        if self._ledger.is_kept and self._steps.budgets:
-            await self._take_over()
-        async with fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results:
+        async with (
+            self._budgets_told(),
+            fan_out(self, self._outcome, limit=limit, ending=self._ending, untaken=self._untaken) as results,
+        ):
             yield results
 
+    @asynccontextmanager
+    async def _budgets_told(self) -> AsyncIterator[None]:
+        """Let the budgets know what others have done with the ledger before this run, and can do after it."""
+        if not self._ledger.is_kept or not self._steps.budgets:
+            yield
+            return
+        await self._take_over()
+        try:
+            await self._price_the_unpriced()
+            yield
+        finally:
+            with suppress(LedgerError):  # what cannot be read, nobody can settle; it stays set aside
+                doubts = {row.key: row.reserved or 0 async for row in self._every(rows.IN_DOUBT)}
+                for budget in self._steps.budgets:
+                    budget.leave(self._ledger.name, doubts)
+
     async def _take_over(self) -> None:
-        """Let the budgets know what other runs have spent, and what may become of what these have begun."""
-        for state in (rows.IN_DOUBT, rows.ACCEPTED):
-            async for row in self._every(state):
-                if row.reserved is None:  # it was sent without a budget
-                    price = await self._steps.price(row.request, deadline=clock.now() + self._wishes.seconds)
-                    await self._ledger.move(row, state, error=row.error, reserved=price)
         summary = await self._ledger.summary()
         for budget in self._steps.budgets:
-            budget.take_over(self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved)
+            found = await self._ledger.named(budget.in_doubt(self._ledger.name))
+            since = {row.key: (rows.spent(row) or 0, row.reserved or 0) for row in found}
+            budget.take_over(
+                self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved, since=since
+            )
+
+    async def _price_the_unpriced(self) -> None:
+        """Set aside what may become of what was sent without a budget."""
+        for state in (rows.IN_DOUBT, rows.ACCEPTED):
+            async for row in self._every(state):
+                if row.reserved is None:
+                    price = await self._steps.price(row.request, deadline=clock.now() + self._wishes.seconds)
+                    await self._ledger.move(row, state, error=row.error, reserved=price)
+                    for budget in self._steps.budgets:
+                        budget.hold(price)
 
     async def _every(self, state: str) -> AsyncIterator[Row]:
         last = 0

@@ -417,6 +417,64 @@ async def test_what_is_in_doubt_stays_set_aside(tmp_path: Path) -> None:
     assert (again.reserved, again.spent, again.left) == (15, 15, 10)
 
 
+SETTLED: dict[str, tuple[dict[str, Any], int]] = {
+    "dropped": ({"decision": "drop"}, 0),
+    "sent again": ({"decision": "resubmit"}, 15),
+    "adopted": ({"adopt": 18500}, 15),
+}
+
+
+@pytest.mark.parametrize("how", SETTLED)
+async def test_what_a_person_settles_the_next_run_tells_the_budget(tmp_path: Path, how: str) -> None:
+    """The budget has room for one clip: what was set aside for the POST in doubt is not set aside twice."""
+    decision, spent = SETTLED[how]
+    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(15)
+    sandbox.order(faults.lost())
+    await run(sandbox, CLIPS[:1], path, budget=budget, settle=5)
+    with Ledger(path) as ledger:
+        ledger.resolve("clip-0", **decision)
+    assert (budget.reserved, budget.spent) == (15, 0)
+    outcomes = await run(sandbox, [], path, budget=budget)
+    assert [each.error for each in outcomes] == [None] * (spent // 15)
+    assert (budget.reserved, budget.spent) == (0, spent)
+
+
+async def test_what_a_run_without_the_budget_finds_is_told_to_it(tmp_path: Path) -> None:
+    """Only the ledger knows what became of it; a run later it is not counted again."""
+    sandbox, path, budget = rich(history_lag=60), tmp_path / "run.db", Budget(100)
+    sandbox.order(faults.lost())
+    await run(sandbox, CLIPS[:1], path, budget=budget, settle=5)
+    assert [each.error for each in await run(sandbox, CLIPS[:1], path, settle=100)] == [None]
+    for _ in range(2):
+        await run(sandbox, CLIPS[:1], path, budget=budget)
+        assert (budget.reserved, budget.spent) == (0, 15)
+
+
+async def test_a_budget_sets_aside_what_a_run_without_it_has_left_in_doubt(tmp_path: Path) -> None:
+    """It knows the ledger already, and not that item: its price is set aside before it is settled."""
+    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)
+    await run(sandbox, [], path, budget=budget)
+    sandbox.order(faults.lost())
+    await run(sandbox, CLIPS[:1], path, settle=5)
+    await run(sandbox, [], path, budget=budget, settle=5)
+    assert (budget.reserved, budget.spent) == (15, 0)
+    with Ledger(path) as ledger:
+        ledger.resolve("clip-0", "drop")
+    await run(sandbox, [], path, budget=budget)
+    assert (budget.reserved, budget.spent) == (0, 0)
+
+
+async def test_a_new_ledger_in_an_old_one_s_place_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    """Nobody knows what became of what was in doubt in the old one: it stays set aside."""
+    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)
+    sandbox.order(faults.lost())
+    await run(sandbox, CLIPS[:1], path, budget=budget, settle=5)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert [each.error for each in await run(sandbox, CLIPS[1:2], path, budget=budget)] == [None]
+    assert (budget.reserved, budget.spent) == (15, 15)
+
+
 async def test_what_is_absent_comes_back_to_the_budget(tmp_path: Path) -> None:
     """A POST that led to nothing has cost nothing."""
     sandbox, path, budget = rich(), tmp_path / "run.db", Budget(15)

@@ -3,7 +3,8 @@
 What is in doubt stays set aside: it may have been charged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Final
 from weakref import WeakSet
 
@@ -38,7 +39,7 @@ class Budget:
     tokens: int = field(validator=_check)
     spent: int = field(default=0, init=False)
     reserved: int = field(default=0, init=False)
-    _runs: set[str] = field(factory=set[str], init=False, repr=False)
+    _runs: dict[str, dict[str, int]] = field(factory=dict[str, dict[str, int]], init=False, repr=False)
     _open: dict[Name, int] = field(factory=dict[Name, int], init=False, repr=False)
     _settled: dict[Name, None] = field(factory=dict[Name, None], init=False, repr=False)
 
@@ -62,12 +63,30 @@ class Budget:
         self.reserved -= price
         self.spent += spent
 
-    def take_over(self, run: str, *, spent: int, reserved: int) -> None:
-        """Take in what a run has spent and set aside in other processes; once for each run."""
-        if run not in self._runs:
-            self._runs.add(run)
-            self.spent += spent
-            self.reserved += reserved
+    def hold(self, price: int) -> None:
+        """Set a price aside for what was sent already, also beyond the limit."""
+        self.reserved += price
+
+    def take_over(self, run: str, *, spent: int, reserved: int, since: Mapping[str, tuple[int, int]]) -> None:
+        """Take in what others have done with a run's ledger: all of it at first, later what became of its doubts.
+
+        `since` has what each item of `in_doubt` that the ledger has still has spent and set aside by now, by its key.
+        """
+        left = self._runs.get(run)
+        if left is None:
+            self.release(-reserved, spent=spent)
+        else:
+            for key, (its_spent, its_reserved) in since.items():
+                self.release(left[key] - its_reserved, spent=its_spent)
+        self._runs[run] = {}
+
+    def leave(self, run: str, doubts: Mapping[str, int]) -> None:
+        """Take in what is set aside for each item that a run leaves in doubt, by its key: others may settle it."""
+        self._runs[run] = dict(islice(doubts.items(), MOST_REMEMBERED))
+
+    def in_doubt(self, run: str) -> Collection[str]:
+        """Return the keys of the items that a run has left in doubt."""
+        return self._runs.get(run, {})
 
     def bind(self, name: Name, price: int) -> None:
         """Take in which generation something is set aside for."""

@@ -162,6 +162,14 @@ def moved(row: Row, to: str, *, at: float, **changes: Unpack[Changes]) -> Row:
     )
 
 
+def spent(row: Row) -> int | None:
+    """Return what an item has cost; None if nothing, or nobody knows.
+
+    Of what is pending or has failed nothing is charged, whatever the service says that it may cost.
+    """
+    return row.generation.tokens_spent if row.generation is not None and row.state in PAID else None
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 

@@ -179,6 +179,11 @@ class LedgerWriter:
         found: list[Row] = await self._do(_Step(lambda: self._table.rows(states, after, limit)))
         return found
 
+    async def named(self, keys: Collection[str]) -> list[Row]:
+        """Return the rows of those keys that there are."""
+        found: list[Row] = await self._do(_Step(lambda: self._table.named(keys)))
+        return found
+
     async def owned(self, ids: Collection[Id]) -> set[Id]:
         """Return those ids that are or once were a row's."""
         found: set[Id] = await self._do(_Step(lambda: self._table.owned(ids)))

@@ -117,10 +117,14 @@ class Table:
 
     def row(self, key: str) -> Row:
         """Return the row of a key, or raise LedgerError."""
-        found = self.database.execute(f"SELECT {_COLUMNS} FROM item WHERE key = ?", (key,)).fetchone()  # noqa: S608
-        if found is None:
-            raise LedgerError(f"The ledger {self.database.name} has no item {key!r}; check the key.")
-        return self._read(found)
+        for row in self.named([key]):
+            return row
+        raise LedgerError(f"The ledger {self.database.name} has no item {key!r}; check the key.")
+
+    def named(self, keys: Collection[str]) -> list[Row]:
+        """Return the rows of those keys that there are."""
+        query = f"SELECT {_COLUMNS} FROM item WHERE key = ?"  # noqa: S608 - our own names
+        return [self._read(found) for key in keys for found in self.database.execute(query, (key,))]
 
     def rows(self, states: Collection[str], after: int, limit: int) -> list[Row]:
         """Return rows in these states (in any, if none is named) behind a number, in order."""
@@ -282,9 +286,6 @@ def _stored_count(tokens: int | None) -> int | None:
 
 
 def _changing(row: Row) -> tuple[Any, ...]:
-    # Of what is pending or has failed nothing is charged, whatever the service says that it may cost.
-    paid = row.generation if row.state in rows.PAID else None
-    spent = None if paid is None else paid.tokens_spent
     after_id = None if row.after_id is None else _stored_id(row.after_id)
     return (
         row.state,
@@ -296,6 +297,6 @@ def _changing(row: Row) -> tuple[Any, ...]:
         row.ahead,
         row.submissions,
         _stored_count(row.reserved),
-        _stored_count(spent),
+        _stored_count(rows.spent(row)),
         row.changed_at,
     )
