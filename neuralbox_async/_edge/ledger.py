@@ -47,10 +47,10 @@ async def inline(work: Callable[[], T], /) -> T:
 
 @define(eq=False)
 class _Step:
-    """One operation in the queue, and what came of it. `row` is what it writes, if that has a generation's id."""
+    """One operation in the queue, and what came of it. `has_id` says that it writes a generation's id."""
 
     work: Callable[[], Any]
-    row: Row | None = None
+    has_id: bool = False
     value: Any = None
     error: NeuralBoxError | None = None
     settled: bool = False
@@ -78,7 +78,6 @@ class LedgerWriter:
 
     Attributes:
         identity: What tells it from every other ledger of this process; a file has the same each time it is opened.
-        unwritten: Key and generation's id of what was paid for and could not be written.
     """
 
     def __init__(self, database: Database, run: Executor) -> None:
@@ -137,12 +136,6 @@ class LedgerWriter:
         """Whether the disk has refused a write, so that nothing may be sent any more."""
         return self._refused is not None
 
-    @property
-    def unwritten(self) -> list[tuple[str, Id]]:
-        """Key and generation's id of what was paid for and could not be written."""
-        kept = [step.row for step in self._kept if step.row is not None]
-        return list({row.key: row.generation.id for row in kept if row.generation is not None}.items())
-
     async def add(self, request: GenerationRequest, *, index: int, repeat: int) -> Row:
         """Return the row of a request: a new one in "planned", or the one that is there.
 
@@ -171,7 +164,7 @@ class LedgerWriter:
                 raise self._refused
             return step()
 
-        moved: Row = await self._do(_Step(write, after if changes.get("generation") is not None else None))
+        moved: Row = await self._do(_Step(write, has_id=changes.get("generation") is not None))
         return moved
 
     async def rows(self, *states: str, after: int = 0, limit: int = _PAGE) -> list[Row]:
@@ -248,9 +241,9 @@ class LedgerWriter:
         for step in batch:
             if failure is not None:
                 step.error = failure
-            if step.row is not None and failure is not None:
+            if step.has_id and failure is not None:
                 self._kept.setdefault(step)
-            elif step.row is not None and step.error is None:
+            elif step.has_id and step.error is None:
                 self._kept.pop(step, None)
             step.settled = True
 
