@@ -29,8 +29,13 @@ MOST_PRICES: Final = 10_000
 
 @define(eq=False, repr=False)
 class Prices:
-    """What requests cost, as far as it was asked for; shared by all views of a client."""
+    """What requests cost, as far as it was asked for; shared by all views of a client.
 
+    Attributes:
+        most: How many prices are remembered; the oldest is forgotten first, and asked for again.
+    """
+
+    most: int = MOST_PRICES
     _known: dict[str, int] = field(factory=dict[str, int], init=False)
     _asked: dict[str, anyio.Event] = field(factory=dict[str, anyio.Event], init=False)
 
@@ -47,8 +52,8 @@ class Prices:
                 await self._asked[wanted].wait()
         if wanted not in self._known:
             price = await self._ask(wanted, request, http, deadline)
-            if len(self._known) >= MOST_PRICES:
-                self._known.clear()
+            if len(self._known) >= self.most:
+                del self._known[next(iter(self._known))]
             self._known[wanted] = price
             return price
         return self._known[wanted]

@@ -1,5 +1,6 @@
 """Where money could slip between two parts of the package: budgets, doubts and ledgers that meet in one client."""
 
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from neuralbox_async import (
     OutcomeUnknownError,
     UsageError,
 )
+from neuralbox_async._spending import Prices
 from neuralbox_async.sandbox import Sandbox, faults
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +110,20 @@ async def test_those_who_begin_together_ask_for_one_price() -> None:
     async with sandbox.client() as nb, nb.generate_many(many, budget=1_000) as outcomes:
         assert [each.error async for each in outcomes] == [None] * 20
     assert sandbox.requests.of("POST", PRICE.removeprefix("POST ")) == 1
+
+
+async def test_prices_do_not_fill_the_memory() -> None:
+    """Of more kinds of requests than are remembered the oldest is forgotten, and asked for again."""
+    sandbox, prices = rich(), Prices(most=2)
+    many = [GenerationRequest("kling-v2.1", "A flower", {"duration": seconds}) for seconds in (5, 10)]
+    async with sandbox.client() as nb:
+
+        async def asked_for(request: GenerationRequest) -> int:
+            before = sandbox.requests.of("POST", PRICE.removeprefix("POST "))
+            await prices.of(request, nb._steps.http, deadline=math.inf)  # noqa: SLF001 - no option makes it forget
+            return sandbox.requests.of("POST", PRICE.removeprefix("POST ")) - before
+
+        assert [await asked_for(each) for each in [*many, CLIP, many[1], CLIP, many[0]]] == [1, 1, 1, 0, 0, 1]
 
 
 async def test_those_who_share_a_price_do_not_share_a_failure() -> None:

@@ -3,9 +3,9 @@
 What is in doubt stays set aside: it may have been charged.
 """
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 from attrs import Attribute, define, field, frozen
@@ -13,6 +13,7 @@ from attrs import Attribute, define, field, frozen
 from neuralbox_async._core.errors import BudgetExceededError, UsageError
 from neuralbox_async._core.models import Generation, GenerationRequest, Id, identity
 
+# What nobody waits for must not fill the memory; the oldest is forgotten first, and its price stays set aside.
 MOST_REMEMBERED: Final = 200_000
 # Of those only who left a run and waited by himself, before running it again, needs to hear.
 MOST_SETTLED: Final = 10_000
@@ -82,7 +83,7 @@ class Budget:
 
     def leave(self, run: str, doubts: Mapping[str, int]) -> None:
         """Take in what is set aside for each item that a run leaves in doubt, by its key: others may settle it."""
-        self._runs[run] = dict(islice(doubts.items(), MOST_REMEMBERED))
+        self._runs[run] = dict(deque(doubts.items(), MOST_REMEMBERED))
 
     def in_doubt(self, run: str) -> Collection[str]:
         """Return the keys of the items that a run has left in doubt."""
@@ -90,8 +91,9 @@ class Budget:
 
     def bind(self, name: Name, price: int) -> None:
         """Take in which generation something is set aside for."""
-        if len(self._open) < MOST_REMEMBERED:
-            self._open.setdefault(name, price)
+        if name not in self._open:
+            _make_room(self._open, MOST_REMEMBERED)
+            self._open[name] = price
 
     def resume(self, name: Name, price: int) -> None:
         """Take in what a ledger says is set aside, unless it has been settled since."""
@@ -103,8 +105,7 @@ class Budget:
         price = self._open.pop(name, None)
         if price is None:
             return
-        if len(self._settled) >= MOST_SETTLED:
-            del self._settled[next(iter(self._settled))]
+        _make_room(self._settled, MOST_SETTLED)
         self._settled[name] = None
         self.release(price, spent=price if spent is None else spent)
 
@@ -153,8 +154,8 @@ class Reservations:
 
     def doubt(self, sent_at: float, reservation: Reservation) -> None:
         """Take in that the answer to a POST was lost which no file records; its moment tells it from all others."""
-        if len(self._in_doubt) < MOST_REMEMBERED:
-            self._in_doubt[sent_at] = reservation
+        _make_room(self._in_doubt, MOST_REMEMBERED)
+        self._in_doubt[sent_at] = reservation
 
     def reconcile(self, sent_at: float, found: Generation | None) -> None:
         """Take in what the history has shown that such a POST led to; None: nothing, so its price comes back."""
@@ -176,3 +177,8 @@ class Reservations:
 
     def _name(self, generation: Generation) -> Name:
         return self.origin, identity(generation.id)
+
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
