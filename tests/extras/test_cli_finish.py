@@ -3,7 +3,7 @@
 import pytest
 
 from neuralbox_async import RateLimit
-from neuralbox_async.extras.cli.finish import in_words, seconds_to_finish
+from neuralbox_async.extras.cli.finish import seconds_to_finish
 
 
 def plan(**values: int) -> RateLimit:
@@ -30,8 +30,3 @@ def test_a_run_takes_as_many_windows_as_its_requests(
 ) -> None:
     """What is needed beyond what is left waits for as many windows as it fills."""
     assert seconds_to_finish(limit, items=items, settled=settled, asked=asked, until_open=600) == seconds
-
-
-def test_times_are_said_as_people_do() -> None:
-    """Minutes below an hour, hours above, never nothing."""
-    assert [in_words(seconds) for seconds in (5, 600, 5_400)] == ["1 min", "10 min", "1.5 h"]

@@ -39,14 +39,14 @@ def test_one_note_for_one_window() -> None:
     """However many calls wait for the plan's window, one line says so; the next window gets its own."""
     notes = Notes()
     heard: list[Event] = [retrying(RateLimitError("429")), *[Paused(operation="generate", seconds=847.0)] * 3]
-    assert [notes.of(event, 0.0) for event in heard] == ["waiting 847 s for the plan's window", None, None, None]
-    assert notes.of(Paused(operation="get", seconds=3.0), 847.0) == "waiting 3.0 s for the plan's window"
+    assert [notes.of(event, 0.0) for event in heard] == ["waiting 14 min for the plan's window", None, None, None]
+    assert notes.of(Paused(operation="get", seconds=3.0), 847.0) == "waiting 3 s for the plan's window"
 
 
 def test_retries_are_not_silent_and_not_a_flood() -> None:
     """A network that is down shows, at most once a second."""
     notes, event = Notes(), retrying(APIConnectionError("no answer"))
-    assert notes.of(event, 0.0) == "generate: retry 1 in 847 s: no answer"
+    assert notes.of(event, 0.0) == "generate: retry 1 in 14 min: no answer"
     assert notes.of(event, 0.5) is None
     assert notes.of(event, 1.0) is not None
 
@@ -83,8 +83,8 @@ async def test_a_closed_window_comes_with_a_finishing_time() -> None:
         screen.limits = lambda: RateLimit(limit_hour=100, left=0)
         screen.hear(Paused(operation="generate", seconds=1_800.0))
     assert file.getvalue().splitlines() == [
-        "waiting 600 s for the plan's window",
-        "waiting 1800 s for the plan's window; at 100 requests an hour the 80 under way take about 1.5 h yet",
+        "waiting 10 min for the plan's window",
+        "waiting 30 min for the plan's window; at 100 requests an hour the 80 under way take about 1.5 h yet",
     ]
 
 

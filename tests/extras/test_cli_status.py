@@ -16,7 +16,7 @@ from rich.console import Console
 
 from neuralbox_async import Generation, GenerationRequest, LedgerRow, LedgerSummary
 from neuralbox_async.extras.cli.owner import Owner, is_locked, owner_of
-from neuralbox_async.extras.cli.page import draw_status, duration
+from neuralbox_async.extras.cli.page import draw_status
 from neuralbox_async.extras.cli.status import Status, Unsaved, find_unsaved, time_left
 from neuralbox_async.sandbox import Sandbox, VirtualTimeLoop, faults
 
@@ -192,14 +192,6 @@ def test_page(width: int) -> None:
     assert f"At the service only: 3; the first expires on {expires:%Y-%m-%d}\n" in text
     assert "Go on with: neuralbox resume a/long/way/to/the/results/run.db\n" in text
     assert "and 2 more: neuralbox resolve a/long/way/to/the/results/run.db\n" in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (600, "10 min"), (7_200, "2.0 h"), (200_000, "2.3 days")]
-)
-def test_duration(seconds: float, words: str) -> None:
-    """One number, of a size that a person can picture."""
-    assert duration(seconds) == words
 
 
 # --- who owns it -----------------------------------------------------------------------------------------------------

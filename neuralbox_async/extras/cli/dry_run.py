@@ -10,13 +10,13 @@ from rich.text import Text
 
 from neuralbox_async.extras.cli.estimate import Estimate, estimate
 from neuralbox_async.extras.cli.exits import DONE
-from neuralbox_async.extras.cli.page import duration
 from neuralbox_async.extras.cli.prompts import check_input
 from neuralbox_async.extras.cli.report import as_json
 from neuralbox_async.extras.cli.screen import Screen, printable
 from neuralbox_async.extras.cli.settings import BulkOptions
 from neuralbox_async.extras.cli.signals import Work, carry_out
 from neuralbox_async.extras.cli.source import opened
+from neuralbox_async.extras.cli.wording import duration
 
 MOST_ROWS = 20
 Show = Callable[[Estimate], None]

@@ -33,8 +33,3 @@ def seconds_to_finish(limit: RateLimit, *, items: int, settled: int, asked: int,
     if limit.limit_day and limit.remaining_day is not None:
         seconds = max(seconds, math.ceil(max(0.0, needed - limit.remaining_day) / limit.limit_day) * DAY)
     return seconds
-
-
-def in_words(seconds: float) -> str:
-    """Return a length of time as a person says it."""
-    return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{max(1.0, seconds / 60):.0f} min"

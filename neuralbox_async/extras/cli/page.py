@@ -12,6 +12,7 @@ from neuralbox_async import LedgerRow
 from neuralbox_async.extras.cli.kept import Kept, go_on_with
 from neuralbox_async.extras.cli.screen import printable
 from neuralbox_async.extras.cli.status import Status
+from neuralbox_async.extras.cli.wording import duration
 
 WORDS: Final[Mapping[str, str]] = {
     "planned": "not sent yet",
@@ -100,14 +101,3 @@ def _doubt(row: LedgerRow, now: datetime) -> str:
 def ago(at: float, now: datetime) -> str:
     """Say how long ago something was."""
     return f"{duration(max(0.0, now.timestamp() - at))} ago"
-
-
-def duration(seconds: float) -> str:
-    """Say how long something takes, with one number or two."""
-    whole = round(seconds)
-    if whole < 90:
-        return f"{whole} s"
-    minutes, hours = round(seconds / 60), seconds / 3_600
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

@@ -32,8 +32,8 @@ from neuralbox_async import (
     Surplus,
 )
 from neuralbox_async.extras.cli.exits import Tally
-from neuralbox_async.extras.cli.finish import in_words, seconds_to_finish
-from neuralbox_async.extras.cli.wording import in_our_words
+from neuralbox_async.extras.cli.finish import seconds_to_finish
+from neuralbox_async.extras.cli.wording import duration, in_our_words
 from neuralbox_async.sandbox import CATALOGUE
 
 SECONDS_BETWEEN_LINES: Final = 5.0
@@ -100,7 +100,7 @@ class Notes:
                 return self._waiting(seconds, now)
             case Retrying(operation=operation, error=error, attempt=attempt, seconds=seconds):
                 said = in_our_words(error)
-                return self._retrying(now, f"{operation}: retry {attempt} in {_seconds(seconds)}: {said}")
+                return self._retrying(now, f"{operation}: retry {attempt} in {duration(seconds)}: {said}")
             case Surplus(generations=generations):
                 return self._surplus(generations)
             case _:
@@ -118,7 +118,7 @@ class Notes:
         if now + seconds <= self._open_at + SECONDS_BETWEEN_NOTES:
             return None
         self._open_at = now + seconds
-        return f"waiting {_seconds(seconds)} for the plan's window"
+        return f"waiting {duration(seconds)} for the plan's window"
 
     def _retrying(self, now: float, note: str) -> str | None:
         if now < self._last + SECONDS_BETWEEN_NOTES:
@@ -197,7 +197,7 @@ class Screen:
         seconds = seconds_to_finish(limit, items=items, settled=settled, asked=self._asked, until_open=until_open)
         if seconds is None or items < 1:
             return ""
-        return f"; at {limit.limit_hour:,} requests an hour the {items:,} under way take about {in_words(seconds)} yet"
+        return f"; at {limit.limit_hour:,} requests an hour the {items:,} under way take about {duration(seconds)} yet"
 
     def begun(self, model: str) -> None:
         """Count an item that is under way from now on."""
@@ -229,7 +229,3 @@ class Screen:
         if self._begun > 1:  # of a single item there is nothing to count
             self.say(f"{self.tally}, {self._begun - self.tally.settled:,} under way")
         self._tick_later()
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,6 +1,6 @@
-"""The library speaks of keyword arguments, a person at a command line has options: its messages are put in our words.
+"""Everything is said in one way: times, and the library's messages, with options in place of keyword arguments.
 
-Only what somebody at a command line can meet is put in other words; any other message stays as it is.
+Of messages only what somebody at a command line can meet is put in other words; any other message stays as it is.
 """
 
 import re
@@ -36,3 +36,15 @@ def in_our_words(error: Exception) -> str:
     for pattern, ours in _WORDS:
         said = pattern.sub(ours, said)
     return said
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes: one number, of a size that a person can picture."""
+    minutes, hours = seconds / 60, seconds / 3_600
+    if seconds < 9.5:
+        return f"{round(seconds, 1):g} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
