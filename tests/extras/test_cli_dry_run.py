@@ -117,6 +117,31 @@ def test_what_is_known_is_a_lower_bound(capsys: pytest.CaptureFixture[str]) -> N
     assert "NOT ENOUGH" in said
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (RateLimit(), ""),
+        (RateLimit(limit_hour=0, limit_day=0), ""),
+        (RateLimit(limit_hour=100, remaining_hour=10), "; 10 of 100 left this hour"),
+        (
+            RateLimit(limit_hour=100, remaining_hour=1, limit_day=1_000, remaining_day=0),
+            "; 1 of 100 left this hour, 0 of 1,000 left today",
+        ),
+        (RateLimit(limit_hour=100), "; at most 100 an hour"),
+        (
+            RateLimit(limit_hour=100, remaining_hour=10, limit_day=1_000),
+            "; 10 of 100 left this hour, at most 1,000 a day",
+        ),
+        (RateLimit(limit_day=1_000, remaining_day=7), "; 7 of 1,000 left today"),
+    ],
+    ids=["no plan", "unlimited", "an hour", "both", "not known", "a day not known", "a day"],
+)
+def test_what_is_left_of_the_plan(capsys: pytest.CaptureFixture[str], limits: RateLimit, said: str) -> None:
+    """As far as the service tells; where it does not, the limit alone is said."""
+    show_page(made(Item(model="gpt-5", count=5, tokens=(2, 2)), limits=limits))
+    assert f"Requests: 5 POSTs{said}\n" in capsys.readouterr().out
+
+
 def test_many_models_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     """Of more than twenty rows the last say how many items there are besides."""
     show_page(made(*[Item(model=f"model-{number:02}", count=3, tokens=(2, 2)) for number in range(25)]))

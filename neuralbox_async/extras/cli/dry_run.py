@@ -1,7 +1,7 @@
 """A person reads an estimate as a table and three lines, a script as one JSON object; neither costs anything."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -106,10 +106,19 @@ def _costs_too_much(found: Estimate) -> bool:
 
 def _requests(found: Estimate) -> str:
     limits = found.limits
-    left = "" if not limits.limit_hour else f"; {limits.remaining_hour} of {limits.limit_hour} are left this hour"
-    day = "" if not limits.limit_day else f", {limits.remaining_day} of {limits.limit_day} today"
+    left = [
+        *_left(limits.limit_hour, limits.remaining_hour, window="an hour", now="this hour"),
+        *_left(limits.limit_day, limits.remaining_day, window="a day", now="today"),
+    ]
     looks = f", and up to about {found.looks:,} looks" if found.looks else ""
-    return f"Requests: {found.count:,} POSTs{looks}{left}{day}"
+    return f"Requests: {found.count:,} POSTs{looks}" + (f"; {', '.join(left)}" if left else "")
+
+
+def _left(limit: int | None, remaining: int | None, *, window: str, now: str) -> Iterator[str]:
+    if limit and remaining is None:
+        yield f"at most {limit:,} {window}"
+    elif limit:
+        yield f"{remaining:,} of {limit:,} left {now}"
 
 
 def _time(found: Estimate) -> str:
