@@ -53,9 +53,9 @@ class Budget:
         """Set a price aside, or raise BudgetExceededError."""
         if price > self.left:
             raise BudgetExceededError(
-                f"{request.model} may cost {price} tokens, and the budget of {self.tokens} has {max(0, self.left)} "
-                f"left ({self.spent} spent, {self.reserved} set aside). It was not sent; pass a larger budget if it "
-                "shall be."
+                f"{request.model} may cost {price} token{'' if price == 1 else 's'}, and the budget of {self.tokens} "
+                f"has {max(0, self.left)} left ({self.spent} spent, {self.reserved} set aside). It was not sent; pass "
+                "a larger budget if it shall be."
             )
         self.reserved += price
 

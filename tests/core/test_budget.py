@@ -1,10 +1,10 @@
-"""What a budget remembers is bounded: the oldest is forgotten first, and what is forgotten stays set aside."""
+"""A budget refuses what does not fit; what it remembers is bounded, and what it forgets stays set aside."""
 
 from weakref import WeakSet
 
 import pytest
 
-from neuralbox_async import Budget, Generation
+from neuralbox_async import Budget, BudgetExceededError, Generation, GenerationRequest
 from neuralbox_async._core.budget import MOST_REMEMBERED, MOST_SETTLED, Reservation, Reservations
 
 ORIGIN = "https://api.test"
@@ -17,6 +17,15 @@ def set_aside(count: int) -> Budget:
     for number in range(count):
         budget.bind((ORIGIN, number), 1)
     return budget
+
+
+@pytest.mark.parametrize(("price", "said"), [(1, "may cost 1 token, and"), (2, "may cost 2 tokens, and")])
+def test_what_does_not_fit_is_refused(price: int, said: str) -> None:
+    """The message has the price, and what is left."""
+    budget = Budget(0)
+    with pytest.raises(BudgetExceededError, match=f"{said} the budget of 0 has 0 left"):
+        budget.reserve(price, GenerationRequest("gpt-5-nano", "Hello"))
+    assert budget.reserved == 0
 
 
 def test_what_nobody_waits_for_does_not_fill_the_memory() -> None:

@@ -312,7 +312,7 @@ def test_sandbox(cli: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signa
     process.send_signal(number)
     ended = cli.end(process)
     assert ended.code == 128 + number
-    assert "2 requests, 1 charges, 2 tokens" in ended.err
+    assert "2 requests, 1 charge, 2 tokens" in ended.err
     assert "Add --poll-interval 0.2 to generate, wait and bulk" in ended.err
 
 

@@ -58,7 +58,7 @@ def test_demo_interrupted(cli: Any, tmp_path: Path, until: Until) -> None:
     process.wait(5)
     ended = cli.end(process)
     assert ended.code == 130
-    assert f"results are in {tmp_path}" in ended.err
+    assert f"saved in {tmp_path}" in ended.err
     assert not list(tmp_path.glob("*.part"))
 
 

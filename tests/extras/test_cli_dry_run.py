@@ -42,7 +42,7 @@ def test_dry_run(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     lines = [*[TEXT] * 3, CLIP, {**CLIP, "params": {"duration": 10}}, {"prompt": "no model"}]
     ended = cli.run("bulk", write(tmp_path, *lines), "--out", tmp_path / "out", "--dry-run")
     assert (ended.code, ended.err) == (0, "")
-    assert "5 items to send, 1 lines cannot be used" in ended.out
+    assert "5 items to send, 1 line not usable" in ended.out
     assert "Cost: 126 tokens; the balance is 1,500\n" in ended.out
     assert "Requests: 5 POSTs, and up to about 10 looks" in ended.out
     assert "Time: about 45 s to 2 min, 16 at once" in ended.out
@@ -90,7 +90,7 @@ def test_a_price_that_nobody_tells(cli: Any, service: Sandbox, tmp_path: Path) -
     service.order(faults.status(404), on="POST /models/{slug}/calculate-price", times=None)
     ended = cli.run("bulk", write(tmp_path, TEXT), "--dry-run")
     assert ended.code == 0
-    assert "Cost: unknown for 1 items, as the service does not tell their price" in ended.out
+    assert "Cost: unknown for 1 item, as the service does not tell their price" in ended.out
 
 
 def test_a_price_that_the_list_of_models_tells(cli: Any, service: Sandbox, tmp_path: Path) -> None:
@@ -142,6 +142,18 @@ def test_what_is_left_of_the_plan(capsys: pytest.CaptureFixture[str], limits: Ra
     assert f"Requests: 5 POSTs{said}\n" in capsys.readouterr().out
 
 
+def test_one_is_not_many(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each number has its own word."""
+    found = evolve(made(Item(model="new", count=1, tokens=(1, 1))), bad_lines=1)
+    show_page(found)
+    said = capsys.readouterr().out
+    assert "1 item to send, 1 line not usable\n" in said
+    assert "Cost: 1 token; " in said
+    assert "Requests: 1 POST, and up to about " in said
+    show_page(evolve(found, items=[*found.items, Item(model="a", count=1, tokens=None)]))
+    assert "Cost: at least 1 token, and unknown for 1 item, as" in capsys.readouterr().out
+
+
 def test_many_models_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     """Of more than twenty rows the last say how many items there are besides."""
     show_page(made(*[Item(model=f"model-{number:02}", count=3, tokens=(2, 2)) for number in range(25)]))
@@ -157,7 +169,7 @@ def test_what_the_ledger_has_is_not_counted_again(cli: Any, service: Sandbox, tm
     lines = [TEXT, TEXT, {**TEXT, "key": "a"}, {**TEXT, "key": "b"}]
     charged = len(service.charges)
     ended = cli.run("bulk", write(tmp_path, *lines), "--out", tmp_path / "out", "--dry-run")
-    assert "2 items to send, 2 more are in the ledger already" in ended.out
+    assert "2 items to send, 2 more in the ledger already" in ended.out
     assert len(service.charges) == charged
 
 

@@ -40,7 +40,7 @@ def test_the_same_command_again_costs_nothing(cli: Any, service: Sandbox, tmp_pa
     again = cli.run("bulk", file, "--out", tmp_path / "out")
     assert (first.code, again.code, again.out) == (1, 1, "")
     assert (tmp_path / "out" / "outcomes.jsonl").read_text() == first.out
-    assert "1 done, 1 failed, 1 lines not usable (2 of these before this run), 0 tokens" in again.err
+    assert "1 done, 1 failed, 1 line not usable (2 of these before this run), 0 tokens" in again.err
     assert len(service.charges) == 1
 
 

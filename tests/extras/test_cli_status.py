@@ -94,7 +94,7 @@ def test_a_program_s_ledger_goes_on_with_its_program(cli: Any, tmp_path: Path) -
     assert "Go on with: the program that began it\n" in cli.run("status", ledger).out
     settled, planned = cli.run("resolve", ledger, "a", "--resubmit"), cli.run("retry-failed", ledger)
     assert settled.out == "a is sent again. Go on with: the program that began it\n"
-    assert planned.out == "1 failed planned anew. Go on with: the program that began it\n"
+    assert planned.out == "1 failed item planned anew. Go on with: the program that began it\n"
     assert cli.run("resume", ledger).code == 2
 
 
@@ -220,7 +220,7 @@ def test_retry_failed(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     cli.run("bulk", write(tmp_path, TEXT), "--out", tmp_path / "out")
     ledger = tmp_path / "out" / "run.db"
     said = cli.run("retry-failed", ledger)
-    assert (said.code, said.out) == (0, f"1 failed planned anew. Go on with: neuralbox resume {ledger}\n")
+    assert (said.code, said.out) == (0, f"1 failed item planned anew. Go on with: neuralbox resume {ledger}\n")
     ended = cli.run("resume", ledger)
     assert (ended.code, [each["error"] for each in ended.records]) == (0, [None])
     assert len((tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()) == 2

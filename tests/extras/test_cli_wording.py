@@ -2,7 +2,7 @@
 
 import pytest
 
-from neuralbox_async.extras.cli.wording import duration
+from neuralbox_async.extras.cli.wording import duration, many
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ from neuralbox_async.extras.cli.wording import duration
 def test_duration(seconds: float, words: str) -> None:
     """One number, of a size that a person can picture."""
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 lines"), (1, "1 line"), (2, "2 lines"), (1_000, "1,000 lines")])
+def test_many(number: int, words: str) -> None:
+    """One is not many."""
+    assert many(number, "line") == words

@@ -21,6 +21,7 @@ from neuralbox_async.extras.cli.options import Service
 from neuralbox_async.extras.cli.report import Record, as_json
 from neuralbox_async.extras.cli.screen import Screen, printable
 from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.wording import many
 
 T = TypeVar("T")
 # Columns of a table that goes to a file or a pipe, where nobody has a window.
@@ -234,7 +235,7 @@ def _stats_table(found: Stats) -> Table:
 def _price_text(price: Price) -> str:
     bounds = "" if None in (price.min_tokens, price.max_tokens) else f"{price.min_tokens} to {price.max_tokens}"
     about = ", ".join(filter(None, [bounds, price.pricing_type]))
-    return f"{price.tokens:,} tokens" + (f" ({about})" if about else "")
+    return many(price.tokens, "token") + (f" ({about})" if about else "")
 
 
 def _facts(value: object) -> Table:

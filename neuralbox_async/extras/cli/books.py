@@ -4,6 +4,7 @@ from typing import Final
 
 from neuralbox_async import AsyncNeuralBox, Balance, NeuralBoxError
 from neuralbox_async.extras.cli.asking import told
+from neuralbox_async.extras.cli.wording import many
 
 TIMEOUT_SECONDS: Final = 30.0
 
@@ -26,7 +27,7 @@ def compared(before: int | None, after: int | None, spent: int, *, witness: str)
     if before is None or after is None:
         return None
     lost = before - after
-    said = f"Balance {before:,} before, {after:,} after: {lost:,} tokens less, "
+    said = f"Balance {before:,} before, {after:,} after: {many(lost, 'token')} less, "
     if lost == spent:
         return f"{said}as {witness} says."
     if lost > spent:

@@ -14,6 +14,7 @@ from attrs import frozen
 from neuralbox_async import UsageError
 from neuralbox_async.extras.cli.options import read_value
 from neuralbox_async.extras.cli.source import LONGEST_LINE_BYTES
+from neuralbox_async.extras.cli.wording import many
 
 SUFFIXES: Final = frozenset({".csv", ".tsv"})
 _DELIMITERS: Final = ",;\t"
@@ -74,7 +75,7 @@ class Table:
         except csv.Error as error:
             raise BadLineError(f"not CSV: {error}") from error
         if any(cells[len(self.names) :]):
-            raise BadLineError(f"{len(cells)} cells, and {len(self.names)} columns in the first row")
+            raise BadLineError(f"{many(len(cells), 'cell')}, and {many(len(self.names), 'column')} in the first row")
         said = dict(zip(self.names, [*cells, *[""] * len(self.names)], strict=False))
         options = {each.removeprefix(_OPTION): said.pop(each) for each in self.names if each.startswith(_OPTION)}
         params = _params(said.pop("params", "")) | {each: read_value(cell) for each, cell in options.items() if cell}

@@ -18,6 +18,7 @@ from neuralbox_async.extras.cli.places import ready_folder
 from neuralbox_async.extras.cli.screen import Screen, kind_of
 from neuralbox_async.extras.cli.signals import Work, carry_out
 from neuralbox_async.extras.cli.tables import draw
+from neuralbox_async.extras.cli.wording import many
 from neuralbox_async.sandbox import Sandbox, faults, serve
 
 DEFAULT_OUT: Final = "neuralbox-demo/"
@@ -47,7 +48,7 @@ def demo(out: str) -> int:
     def last_words(code: int) -> int:
         screen.stop()
         if code not in (DONE, FAILED):
-            screen.say(f"stopped: {run.saved} results are in {out}")
+            screen.say(f"stopped: {many(run.saved, 'result')} saved in {out}")
         return code
 
     return carry_out(
@@ -123,7 +124,7 @@ class DemoRun:
             reason = outcome.generation.error if outcome.generation else outcome.error
             self.screen.say(f"{outcome.key} failed: {reason}")
         elif not self.screen.live:
-            self.screen.say(f"{outcome.key}: {outcome.request.model}, {spent} tokens, {outcome.path}")
+            self.screen.say(f"{outcome.key}: {outcome.request.model}, {many(spent or 0, 'token')}, {outcome.path}")
 
     def _hear(self, event: Event) -> None:
         now = anyio.current_time()

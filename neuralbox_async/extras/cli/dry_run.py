@@ -16,7 +16,7 @@ from neuralbox_async.extras.cli.screen import Screen, printable
 from neuralbox_async.extras.cli.settings import BulkOptions
 from neuralbox_async.extras.cli.signals import Work, carry_out
 from neuralbox_async.extras.cli.source import opened
-from neuralbox_async.extras.cli.wording import duration
+from neuralbox_async.extras.cli.wording import duration, many
 
 MOST_ROWS = 20
 Show = Callable[[Estimate], None]
@@ -85,17 +85,17 @@ def show_page(found: Estimate) -> None:
 
 
 def _items(found: Estimate) -> str:
-    before = f", {found.before:,} more are in the ledger already" if found.before else ""
-    bad = f", {found.bad_lines:,} lines cannot be used" if found.bad_lines else ""
-    return f"{found.count:,} items to send{before}{bad}"
+    before = f", {found.before:,} more in the ledger already" if found.before else ""
+    bad = f", {many(found.bad_lines, 'line')} not usable" if found.bad_lines else ""
+    return f"{many(found.count, 'item')} to send{before}{bad}"
 
 
 def _cost(found: Estimate) -> str:
-    cost = f"Cost: {_span(found.known_tokens)} tokens"
+    least, most = found.known_tokens
+    cost = f"Cost: {many(most, 'token') if least == most else f'{least:,} to {most:,} tokens'}"
     if found.unpriced:
-        least = found.known_tokens[0]
-        known = f"at least {least:,} tokens, and " if least else ""
-        cost = f"Cost: {known}unknown for {found.unpriced:,} items, as the service does not tell their price"
+        known = f"at least {many(least, 'token')}, and " if least else ""
+        cost = f"Cost: {known}unknown for {many(found.unpriced, 'item')}, as the service does not tell their price"
     return f"{cost}; the balance is {found.balance:,}{': NOT ENOUGH' if _costs_too_much(found) else ''}"
 
 
@@ -110,8 +110,8 @@ def _requests(found: Estimate) -> str:
         *_left(limits.limit_hour, limits.remaining_hour, window="an hour", now="this hour"),
         *_left(limits.limit_day, limits.remaining_day, window="a day", now="today"),
     ]
-    looks = f", and up to about {found.looks:,} looks" if found.looks else ""
-    return f"Requests: {found.count:,} POSTs{looks}" + (f"; {', '.join(left)}" if left else "")
+    looks = f", and up to about {many(found.looks, 'look')}" if found.looks else ""
+    return f"Requests: {many(found.count, 'POST')}{looks}" + (f"; {', '.join(left)}" if left else "")
 
 
 def _left(limit: int | None, remaining: int | None, *, window: str, now: str) -> Iterator[str]:

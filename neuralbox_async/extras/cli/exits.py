@@ -15,6 +15,7 @@ from neuralbox_async import (
     PermissionDeniedError,
     UsageError,
 )
+from neuralbox_async.extras.cli.wording import many
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -106,6 +107,6 @@ class Tally:
         parts += [f"{self.not_sent:,} not sent"] if self.not_sent else []
         parts += [f"{self.in_doubt:,} in doubt"] if self.in_doubt else []
         parts += [f"{self.interrupted:,} interrupted"] if self.interrupted else []
-        parts += [f"{self.bad_lines:,} lines not usable"] if self.bad_lines else []
+        parts += [f"{many(self.bad_lines, 'line')} not usable"] if self.bad_lines else []
         earlier = f" ({self.earlier:,} of these before this run)" if self.earlier else ""
-        return f"{', '.join(parts)}{earlier}, {self.tokens:,} tokens"
+        return f"{', '.join(parts)}{earlier}, {many(self.tokens, 'token')}"

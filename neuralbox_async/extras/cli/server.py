@@ -14,6 +14,7 @@ from neuralbox_async.extras.cli.exits import USAGE
 from neuralbox_async.extras.cli.figures import LOOP_SECONDS
 from neuralbox_async.extras.cli.screen import Screen
 from neuralbox_async.extras.cli.signals import Work, carry_out
+from neuralbox_async.extras.cli.wording import many
 from neuralbox_async.sandbox import Sandbox, serve
 
 PATIENCE_SECONDS: Final = 3.0
@@ -44,7 +45,8 @@ def run_sandbox(sandbox: Sandbox, *, port: int) -> int:
     def last_words(code: int) -> int:
         spent = sum(charge.tokens for charge in sandbox.charges)
         if code != USAGE:
-            screen.say(f"{sandbox.requests.total:,} requests, {len(sandbox.charges):,} charges, {spent:,} tokens")
+            charges = f"{many(len(sandbox.charges), 'charge')}, {many(spent, 'token')}"
+            screen.say(f"{many(sandbox.requests.total, 'request')}, {charges}")
         return code
 
     return carry_out(
@@ -65,7 +67,7 @@ async def _served(sandbox: Sandbox, port: int) -> AsyncIterator[str]:
 def greeting(sandbox: Sandbox) -> str:
     """Return what a sandbox that has opened says of itself."""
     plan, speed = sandbox.world.plan.name, sandbox.speed
-    opened = f"A sandbox is open: plan {plan}, {sandbox.balance:,} tokens, speed {speed:g}. Ctrl-C closes it."
+    opened = f"A sandbox is open: plan {plan}, {many(sandbox.balance, 'token')}, speed {speed:g}. Ctrl-C closes it."
     if speed <= 1:
         return opened
     # Commands expect the real service's durations, and would look at a result long after it is there.

@@ -12,6 +12,7 @@ from neuralbox_async.extras.cli.options import read_id
 from neuralbox_async.extras.cli.page import draw_doubts
 from neuralbox_async.extras.cli.report import as_json
 from neuralbox_async.extras.cli.status import as_doubt
+from neuralbox_async.extras.cli.wording import many
 
 Decision = Callable[[Ledger, str], LedgerRow]
 
@@ -20,7 +21,7 @@ def retry_failed(path: str) -> int:
     """Plan what failed anew, say how much that is, and return the exit code."""
     with Ledger(path) as ledger:
         count, resume = ledger.retry_failed(), Kept(path).resume(ledger.settings)
-    said = f"{count:,} failed planned anew. {go_on_with(resume)}" if count else "Nothing has failed."
+    said = f"{many(count, 'failed item')} planned anew. {go_on_with(resume)}" if count else "Nothing has failed."
     Console().print(said, soft_wrap=True, markup=False, highlight=False)
     return DONE
 

@@ -29,6 +29,7 @@ from neuralbox_async.extras.cli.report import (
 from neuralbox_async.extras.cli.screen import Screen
 from neuralbox_async.extras.cli.signals import Work, carry_out, drop_stdout
 from neuralbox_async.extras.cli.unfinished import Taken, Unfinished
+from neuralbox_async.extras.cli.wording import many
 
 
 @frozen(kw_only=True)
@@ -244,7 +245,7 @@ def balance(show: Callable[[Balance], str], service: Service, *, timeout: float)
 def balance_as_text(balance: Balance) -> str:
     """Return a balance as a person reads it."""
     until = "" if balance.plan_expires_at is None else f" until {balance.plan_expires_at:%Y-%m-%d}"
-    return f"{balance.token_balance:,} tokens" + (f", plan {balance.plan}{until}" if balance.plan else "")
+    return many(balance.token_balance, "token") + (f", plan {balance.plan}{until}" if balance.plan else "")
 
 
 def balance_as_json(balance: Balance) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralbox_async.extras.cli.figures import Figures
+from neuralbox_async.extras.cli.wording import many
 
 FOOTNOTE: Final = """\
 Unseen: how long a finished result lay there, on average, in seconds of the
@@ -63,7 +64,7 @@ def waiting(figures: Figures) -> Table:
 def account(figures: Figures) -> Text:
     """Hold what the account lost against what the outcomes say."""
     before, after = figures.balance_before, figures.balance_after
-    text = Text(f"Balance {before:,} before, {after:,} after: {before - after:,} tokens less, ")
+    text = Text(f"Balance {before:,} before, {after:,} after: {many(before - after, 'token')} less, ")
     if figures.adds_up:
         return text.append("as the outcomes say.", style="green")
     return text.append(f"BUT THE OUTCOMES SAY {figures.tokens:,}.", style="bold red")

@@ -1,6 +1,6 @@
-"""Everything is said in one way: times, and the library's messages, with options in place of keyword arguments.
+"""Times, numbers and the library's messages are said in one way, the latter with options for keyword arguments.
 
-Of messages only what somebody at a command line can meet is put in other words; any other message stays as it is.
+Only what somebody at a command line can meet is put in other words; any other message stays as it is.
 """
 
 import re
@@ -36,6 +36,11 @@ def in_our_words(error: Exception) -> str:
     for pattern, ours in _WORDS:
         said = pattern.sub(ours, said)
     return said
+
+
+def many(number: int, thing: str) -> str:
+    """Say how many things there are: "0 lines", "1 line", "1,000 lines"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def duration(seconds: float) -> str:
