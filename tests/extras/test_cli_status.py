@@ -336,6 +336,14 @@ def test_export_writes_json_lines_where_no_other_form_is_named(
     assert (tmp_path / name).read_text(encoding="utf-8").startswith('{"index"')
 
 
+@pytest.mark.parametrize(("form", "begins"), [("csv", b"\xef\xbb\xbfindex,"), ("jsonl", b'{"index"')])
+def test_only_a_table_has_excel_s_mark(form: str, begins: bytes, cli: Any, doubtful: Path, tmp_path: Path) -> None:
+    """Whatever the file is called: what reads JSON does not expect it."""
+    for name in ("all.csv", "all.txt"):
+        assert cli.run("export", doubtful, "--out", tmp_path / name, "--format", form).code == 0
+        assert (tmp_path / name).read_bytes().startswith(begins)
+
+
 def test_export_that_cannot_be_written(cli: Any, doubtful: Path, tmp_path: Path) -> None:
     """A place that takes no file is one line and exit code 2."""
     ended = cli.run("export", doubtful, "--out", tmp_path)

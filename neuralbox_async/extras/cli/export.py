@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from neuralbox_async import Ledger, LedgerRow, UsageError
 from neuralbox_async.extras.cli.exits import DONE
@@ -17,15 +17,23 @@ from neuralbox_async.extras.cli.report import Record, as_json, line_record, prob
 _NESTED: Final = "input."
 
 
-def export(path: str, write: "Writer", out: str | None) -> int:
-    """Write every item of a ledger, and return the exit code."""
-    with Ledger(path) as ledger, _opened(out) as file:
-        write(file, lambda: map(as_record, ledger.rows()))
+Writer = Callable[[TextIO, Callable[[], Iterator[Record]]], None]
+
+
+@frozen
+class Form:
+    """How records are written, and in which encoding to a file."""
+
+    write: Writer
+    encoding: str = "utf-8"
+
+
+def export(path: str, form: Form, out: str | None) -> int:
+    """Write every item of a ledger, and return the exit code. Raises UsageError if the file cannot be written."""
+    with Ledger(path) as ledger, _opened(out, form.encoding) as file:
+        form.write(file, lambda: map(as_record, ledger.rows()))
         file.flush()
     return DONE
-
-
-Writer = Callable[[TextIO, Callable[[], Iterator[Record]]], None]
 
 
 def as_record(row: LedgerRow) -> Record:
@@ -51,14 +59,15 @@ def write_csv(file: TextIO, records: Callable[[], Iterator[Record]]) -> None:
     table.writerows(map(_flat, records()))
 
 
-WRITERS: Final[Mapping[str, Writer]] = {"jsonl": write_jsonl, "csv": write_csv}
+# Excel takes a file for UTF-8 only with a mark; what reads JSON does not expect it.
+FORMS: Final[Mapping[str, Form]] = {"jsonl": Form(write_jsonl), "csv": Form(write_csv, encoding="utf-8-sig")}
 
 
 def form_of(out: str | None) -> str:
     """Return the form that a file's name asks for. Raises UsageError if its ending is that of another."""
     suffix = PurePath(out or "").suffix.lower()
     form = suffix.removeprefix(".") or "jsonl"
-    if form not in WRITERS:
+    if form not in FORMS:
         raise UsageError(
             f"--out {out}: {suffix} cannot be written; name a file that ends in .jsonl or .csv, or say --format."
         )
@@ -79,12 +88,10 @@ def _cell(value: object) -> object:
 
 
 @contextmanager
-def _opened(out: str | None) -> Iterator[TextIO]:
+def _opened(out: str | None, encoding: str) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
-    # Excel takes a file for UTF-8 only with this mark; what reads JSON does not expect it.
-    encoding = "utf-8-sig" if out.lower().endswith(".csv") else "utf-8"
     with ExitStack() as stack:
         try:
             file = stack.enter_context(Path(out).open("w", encoding=encoding, errors="backslashreplace", newline=""))

@@ -246,7 +246,7 @@ def export(
 
         neuralbox export results/run.db --out results.csv
     """
-    return exporting.export(ledger, exporting.WRITERS[form or exporting.form_of(out)], out)
+    return exporting.export(ledger, exporting.FORMS[form or exporting.form_of(out)], out)
 
 
 COMMANDS: Final[tuple[Callable[..., int], ...]] = (bulk, resume, status, retry_failed, resolve, export)
