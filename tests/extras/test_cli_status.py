@@ -344,6 +344,24 @@ def test_only_a_table_has_excel_s_mark(form: str, begins: bytes, cli: Any, doubt
         assert (tmp_path / name).read_bytes().startswith(begins)
 
 
+def test_export_never_writes_over_its_ledger(cli: Any, doubtful: Path, tmp_path: Path) -> None:
+    """By whatever name: it has all that is known of what was paid for."""
+    before = doubtful.read_bytes()
+    (tmp_path / "link.csv").symlink_to(doubtful)
+    for out in (doubtful, tmp_path / "link.csv"):
+        ended = cli.run("export", doubtful, "--out", out, "--format", "csv")
+        assert (ended.code, ended.out) == (2, "")
+        assert f"--out {out} is the ledger itself; name another file." in ended.err
+    assert doubtful.read_bytes() == before
+
+
+def test_export_wants_a_name(cli: Any, doubtful: Path) -> None:
+    """As from a shell's variable that is not set."""
+    ended = cli.run("export", doubtful, "--out", "")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--out wants the name of a file." in ended.err
+
+
 def test_export_that_cannot_be_written(cli: Any, doubtful: Path, tmp_path: Path) -> None:
     """A place that takes no file is one line and exit code 2."""
     ended = cli.run("export", doubtful, "--out", tmp_path)

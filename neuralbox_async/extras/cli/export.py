@@ -30,7 +30,7 @@ class Form:
 
 def export(path: str, form: Form, out: str | None) -> int:
     """Write every item of a ledger, and return the exit code. Raises UsageError if the file cannot be written."""
-    with Ledger(path) as ledger, _opened(out, form.encoding) as file:
+    with Ledger(path) as ledger, _opened(out, form.encoding, ledger=path) as file:
         form.write(file, lambda: map(as_record, ledger.rows()))
         file.flush()
     return DONE
@@ -88,12 +88,16 @@ def _cell(value: object) -> object:
 
 
 @contextmanager
-def _opened(out: str | None, encoding: str) -> Iterator[TextIO]:
+def _opened(out: str | None, encoding: str, *, ledger: str) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
+    if not out:
+        raise UsageError("--out wants the name of a file.")
     with ExitStack() as stack:
         try:
+            if Path(out).exists() and Path(out).samefile(ledger):
+                raise UsageError(f"--out {out} is the ledger itself; name another file.")
             file = stack.enter_context(Path(out).open("w", encoding=encoding, errors="backslashreplace", newline=""))
         except OSError as error:
             raise UsageError(f"--out {out} cannot be written: {error.strerror}.") from error
