@@ -262,6 +262,20 @@ def test_wait_json(cli: Any, service: Sandbox) -> None:
 
 
 @pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    "options",
+    [["18500", "--timeout", 0], ["18500", "--poll-interval", 0], ["18500", "--base-url", "ftp://x"], [""]],
+    ids=["timeout", "poll interval", "base URL", "id"],
+)
+@pytest.mark.usefixtures("service")
+def test_wait_that_cannot_begin(cli: Any, options: list[object]) -> None:
+    """One line says why; nobody was interrupted in waiting."""
+    ended = cli.run("wait", *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+
+
 def test_wait_for_nothing(cli: Any) -> None:
     """Waiting without an id is a usage error."""
     assert cli.run("wait").code == 2

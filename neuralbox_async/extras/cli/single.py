@@ -44,9 +44,10 @@ class SingleOptions:
 
 @frozen(kw_only=True)
 class Item:
-    """One generation to get: what is asked for, if it is not begun yet, and the call that gets it."""
+    """One generation to get: what is asked for, or the last that is known of one begun already; and the call for it."""
 
-    request: GenerationRequest | None
+    request: GenerationRequest | None = None
+    begun: Generation | None = None
     get: Callable[[AsyncNeuralBox], Awaitable[Generation]]
 
     @property
@@ -125,17 +126,14 @@ def wait(ids: Sequence[str], options: SingleOptions) -> int:
         options = evolve(options, out=as_folder(options.out))
     if options.out is not None:
         ready_place(options.out)
-    run = SingleRun(options, [_waiting(each, options.timeout) for each in different])
-    for each in different:
-        run.follow(Generation(id=read_id(each), status="unknown"))
-    return run.carry_out()
+    return SingleRun(options, [_waiting(read_id(each), options.timeout) for each in different]).carry_out()
 
 
-def _waiting(each: str, timeout: float | None) -> Item:
+def _waiting(generation_id: int | str, timeout: float | None) -> Item:
     async def get(nb: AsyncNeuralBox) -> Generation:
-        return await nb.wait(read_id(each), timeout=timeout)
+        return await nb.wait(generation_id, timeout=timeout)
 
-    return Item(request=None, get=get)
+    return Item(begun=Generation(id=generation_id, status="unknown"), get=get)
 
 
 class SingleRun:
@@ -153,12 +151,10 @@ class SingleRun:
         cut_short = self._unfinished.cut_short
         return carry_out(Work(run=self._run, say=self.screen.say, last_words=self._last_words, cut_short=cut_short))
 
-    def follow(self, generation: Generation) -> None:
-        """Take in a generation that the service has already."""
-        self._unfinished.taken[generation.id] = Taken(request=None, generation=generation)
-
     async def _run(self) -> int:
         async with self._options.service.client(self._hear) as nb:
+            begun = [item.begun for item in self._items if item.begun is not None]
+            self._unfinished.taken |= {each.id: Taken(request=None, generation=each) for each in begun}
             with self.screen, _as_itself():
                 async with anyio.create_task_group() as tasks:
                     for item in self._items:
@@ -189,6 +185,7 @@ class SingleRun:
             self.screen.tally.stopped_by = error
         self._write(item.request, result_record(generation, problem, path), problem)
         self._unfinished.forget(item.request, generation)
+        self._unfinished.forget(None, item.begun)
         if problem is not None and problem.generation_id is not None:
             self._unfinished.taken.pop(problem.generation_id, None)
 
