@@ -39,6 +39,7 @@ def test_one_model_and_its_price(cli: Any) -> None:
     (record,) = cli.run("model", "dall-e-3", "--json").records
     assert record["config"]["quality_options"] == ["standard", "hd"]
     assert cli.run("price", "dall-e-3", "--param", "quality=hd").out == "13 tokens (5 to 13, matrix)\n"
+    assert cli.run("price", "gpt-5-nano").out == "1 token (fixed)\n"
     (record,) = cli.run("price", "dall-e-3", "--json").records
     assert (record["tokens"], record["max_tokens"]) == (5, 13)
 

@@ -233,7 +233,8 @@ def _stats_table(found: Stats) -> Table:
 
 
 def _price_text(price: Price) -> str:
-    bounds = "" if None in (price.min_tokens, price.max_tokens) else f"{price.min_tokens} to {price.max_tokens}"
+    low, high = price.min_tokens, price.max_tokens
+    bounds = "" if None in (low, high) or low == high else f"{low} to {high}"
     about = ", ".join(filter(None, [bounds, price.pricing_type]))
     return many(price.tokens, "token") + (f" ({about})" if about else "")
 
