@@ -61,6 +61,15 @@ def test_history(cli: Any, service: Sandbox) -> None:
     assert cli.run("history", "--favorites-only", "--json").records == []
 
 
+@pytest.mark.usefixtures("service")
+def test_an_empty_list_is_said(cli: Any) -> None:
+    """A table without rows leaves a person in doubt whether it is all there; machines get no line."""
+    ended = cli.run("history", "--model", "gpt-5")
+    assert (ended.code, ended.out, ended.err) == (0, "", "Nothing was found.\n")
+    ended = cli.run("history", "--model", "gpt-5", "--json")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
 def test_a_narrow_window_cuts_the_prompt_alone(cli: Any, service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids and models stay whole."""
     monkeypatch.setenv("COLUMNS", "70")

@@ -135,6 +135,8 @@ def _ask(
             found = await get(nb)
         if asked.as_json:
             sys.stdout.writelines(as_json(record(each)) + "\n" for each in found)
+        elif not found:
+            screen.say("Nothing was found.")
         else:
             has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
             page = Console(file=sys.stdout, width=None if has_width else WIDE)
