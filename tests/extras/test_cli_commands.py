@@ -261,7 +261,6 @@ def test_wait_json(cli: Any, service: Sandbox) -> None:
     assert ended.code == 1
 
 
-@pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
     "options",
     [["18500", "--timeout", 0], ["18500", "--poll-interval", 0], ["18500", "--base-url", "ftp://x"], [""]],
@@ -276,9 +275,21 @@ def test_wait_that_cannot_begin(cli: Any, options: list[object]) -> None:
     assert ended.err.count("\n") == 1
 
 
-def test_wait_for_nothing(cli: Any) -> None:
-    """Waiting without an id is a usage error."""
-    assert cli.run("wait").code == 2
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["wait"], "wait wants ID."),
+        (["retry-failed"], "retry-failed wants LEDGER."),
+        (["wait", "1", "--timeout"], "--timeout wants a value."),
+        (["wait", "1", "--out", "a", "--out", "b"], "--out is given more than once."),
+        (["generate", "gpt-5", "Hi", "there"], "More than is wanted: 'there'. What belongs together goes in quotes."),
+    ],
+)
+def test_arguments_that_do_not_fit(cli: Any, arguments: list[str], said: str) -> None:
+    """What is missing, or too much, is said in a person's words."""
+    ended = cli.run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"error: {said} See neuralbox {arguments[0]} --help.\n"
 
 
 @pytest.mark.usefixtures("service")

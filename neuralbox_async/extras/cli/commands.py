@@ -201,8 +201,6 @@ def wait(
 
         neuralbox wait 18500 18501 --out clips/
     """
-    if not ids:
-        raise UsageError("wait wants the id of a generation: neuralbox wait 18500.")
     text = single.as_text if len(ids) == 1 else single.as_numbered_text
     options = single.SingleOptions(out=out, timeout=timeout, show=record_as_json if as_json else text, service=service)
     return single.wait(ids, options)

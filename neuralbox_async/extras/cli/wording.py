@@ -26,6 +26,14 @@ _WORDS: Final = tuple(
         (r"\bbase_url\b", "base URL"),
         # The library counts the items that it was given, we count the input's lines.
         (r"^Item \d+ has", "This line has"),
+        # What cyclopts says; the quotes, and the name meant for itself, are those of its version 3.
+        (
+            r'^Command "[^"]+" parameter "?(--[^\s"]+)"? requires an argument\.( Did you mean "\1" instead of "\1"\?)?',
+            r"\1 wants a value.",
+        ),
+        (r'^Command "([^"]+)" parameter "?([^\s"]+)"? requires an argument\.', r"\1 wants \2."),
+        (r"^Parameter (--\S+) specified multiple times\.", r"\1 is given more than once."),
+        (r"^Unused Tokens: \[(.*)\]\.", r"More than is wanted: \1. What belongs together goes in quotes."),
     )
 )
 
