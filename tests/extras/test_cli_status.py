@@ -264,6 +264,15 @@ def test_what_resolves_nothing(cli: Any, doubtful: Path, arguments: list[str], s
     assert says in ended.err
 
 
+def test_an_adopted_generation_that_is_not_there_cannot_be_waited_for(cli: Any, doubtful: Path) -> None:
+    """An id that was mistyped leads to nothing, so no command is named that would get it."""
+    assert cli.run("resolve", doubtful, "hello", "--adopt", 99).code == 0
+    ended = cli.run("resume", doubtful)
+    assert (ended.code, ended.records[0]["error"]["type"]) == (1, "NotFoundError")
+    assert "hint" not in ended.records[0]["error"]
+    assert "Get it with" not in ended.err
+
+
 # --- export ----------------------------------------------------------------------------------------------------------
 
 

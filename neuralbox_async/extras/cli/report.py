@@ -64,9 +64,8 @@ def problem_of(error: Exception, generation: Generation | None, out: str | None 
             hint=how_to_get(known, out),
         )
     found = known if error.generation_id is None else error.generation_id
-    nothing_there = isinstance(error, GenerationFailedError) or (
-        isinstance(error, NotFoundError) and generation is None
-    )
+    seen = generation is not None and generation.status != "unknown"  # one that was only named may not be there
+    nothing_there = isinstance(error, GenerationFailedError) or (isinstance(error, NotFoundError) and not seen)
     return Problem(
         type=type(error).__name__,
         message=_about(found, said),
