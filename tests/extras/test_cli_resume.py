@@ -212,6 +212,11 @@ def test_budget_and_a_silent_pipe(cli: Any, service: Sandbox) -> None:
         (100, 90, "Balance 100 before, 90 after: 10 tokens less, as the ledger says."),
         (100, 80, "20 tokens less, 10 more than the ledger says: what goes on, or something else, has spent them."),
         (100, 95, "5 tokens less, 5 fewer than the ledger says: tokens were added, or are not booked yet."),
+        (
+            100,
+            199,
+            "Balance 100 before, 199 after: 99 tokens more, and not 10 less as the ledger says: some were added.",
+        ),
         (None, 90, None),
         (100, None, None),
     ],

@@ -27,7 +27,10 @@ def compared(before: int | None, after: int | None, spent: int, *, witness: str)
     if before is None or after is None:
         return None
     lost = before - after
-    said = f"Balance {before:,} before, {after:,} after: {many(lost, 'token')} less, "
+    said = f"Balance {before:,} before, {after:,} after: "
+    if lost < 0:
+        return f"{said}{many(-lost, 'token')} more, and not {spent:,} less as {witness} says: some were added."
+    said += f"{many(lost, 'token')} less, "
     if lost == spent:
         return f"{said}as {witness} says."
     if lost > spent:
