@@ -112,15 +112,22 @@ def open_to_write(path: Path, migrations: Migrations) -> Database:
 def open_to_read(path: Path, migrations: Migrations) -> Database:
     """Open a ledger that may be in use. Raises LedgerError if there is none, or it is foreign, damaged or too new."""
     path = path.resolve()
-    if not path.is_file():
+    _check_may_be_file(path)
+    if not path.exists():
         raise LedgerError(f"There is no ledger {path}; check the name.")
     return _opened(path, None, migrations)
 
 
-def _make_private(path: Path) -> None:
-    # Never opened where it exists: closing would drop the locks that SQLite has on it in this process.
+def _check_may_be_file(path: Path) -> None:
+    if path.is_dir():
+        raise LedgerError(f"{path} is a folder, so it cannot be a ledger; name a file in it, such as run.db.")
     if path.exists() and not path.is_file():
         raise LedgerError(f"{path} is no file, so it cannot be a ledger; name another one.")
+
+
+def _make_private(path: Path) -> None:
+    # Never opened where it exists: closing would drop the locks that SQLite has on it in this process.
+    _check_may_be_file(path)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     if not path.stat().st_size:

@@ -598,7 +598,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     **{f"{size} bytes": (partial(write, data=b"x" * size), "run.db.*no ledger, or damaged") for size in SHORT},
     "foreign": (make_foreign, "a database of something else"),
     "newer": (make_newer, "newer version; upgrade neuralbox_async"),
-    "folder": (lambda path: path.mkdir(), "run.db"),
+    "folder": (lambda path: path.mkdir(), "run.db is a folder, so it cannot be a ledger; name a file in it"),
 }
 
 
