@@ -130,11 +130,17 @@ class TextStream:
                 ended = evolve(read_generation({**self.generation.raw, "status": COMPLETED, **said}), raw=reply)
                 if not ended.failed:
                     await opened.finish()
-                return self._end(evolve(ended, text=self.text or ended.text or "", head=self.generation.head))
+                whole = evolve(ended, text=self.text or ended.text or "", head=self.generation.head)
+                return self._end(self._told(whole))
             case Failed(reason=reason, reply=reply):
-                return self._end(evolve(self.generation, status=FAILED, error=reason, raw=reply))
+                return self._end(self._told(evolve(self.generation, status=FAILED, error=reason, raw=reply)))
             case _:
                 return self._end(await self._looked_up(opened))
+
+    def _told(self, final: Generation) -> Generation:
+        """Let the observer hear of an end that the stream itself has told: no look at it will follow."""
+        self._steps.http.tell_of_look(final)
+        return final
 
     async def _event(self, opened: OpenStream) -> StreamEvent | None:
         """Return the next event; None if the stream is over, cut or silent."""

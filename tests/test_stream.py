@@ -24,6 +24,7 @@ from neuralbox_async import (
     GenerationFailedError,
     GenerationTimeoutError,
     InsufficientTokensError,
+    Looked,
     NotFoundError,
     OutcomeUnknownError,
     ResponseError,
@@ -50,6 +51,12 @@ def streams(sandbox: Sandbox) -> int:
     return sandbox.requests.of("POST", "/generate/stream")
 
 
+def finals(events: Sequence[Event]) -> list[tuple[int | str, str, int | None]]:
+    """Return what was told of each generation that is final."""
+    told = [event.generation for event in events if isinstance(event, Looked) and event.generation.done]
+    return [(generation.id, generation.status, generation.tokens_spent) for generation in told]
+
+
 async def test_pieces_come_one_by_one(sandbox: Sandbox) -> None:
     """The id is there first, the pieces over the time that the text takes, the whole at the end; it is paid once."""
     async with sandbox.client() as nb:
@@ -74,6 +81,26 @@ async def test_a_stream_can_be_read_to_its_end_at_once(sandbox: Sandbox) -> None
         assert (done.text, done.tokens_spent) == (stream.text, 2)
         assert await stream.until_done() is done
         assert [piece async for piece in stream] == []
+
+
+@pytest.mark.parametrize("fault", [None, faults.cut_in_body()], ids=["whole", "cut"])
+async def test_the_end_of_a_stream_is_told_once_as_a_look_is(sandbox: Sandbox, fault: faults.Fault | None) -> None:
+    """An observer learns what a text has cost, whether its stream told that or a look at the generation."""
+    if fault is not None:
+        sandbox.order(fault, on=STREAM)
+    events: list[Event] = []
+    async with sandbox.client(observe=events.append) as nb, nb.stream("gpt-5", "Hello") as stream:
+        done = await stream.until_done()
+    assert finals(events) == [(done.id, "completed", 2)]
+
+
+async def test_the_failed_end_of_a_stream_is_told_as_a_look_is(sandbox: Sandbox) -> None:
+    """An observer counts texts that failed while they were written."""
+    events: list[Event] = []
+    async with sandbox.client(observe=events.append) as nb, nb.stream("gpt-5", "Something forbidden") as stream:
+        with pytest.raises(GenerationFailedError):
+            await stream.until_done()
+    assert [(number, status) for number, status, _ in finals(events)] == [(stream.generation.id, "failed")]
 
 
 @pytest.mark.parametrize("fault", [faults.cut_in_body(), faults.hang_in_body()], ids=["cut", "silent"])

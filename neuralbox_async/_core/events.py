@@ -28,7 +28,7 @@ class Accepted:
 
 @frozen(kw_only=True)
 class Looked:
-    """One look at a generation, final or not."""
+    """One look at a generation, final or not; the end that a stream has told is one too."""
 
     generation: Generation
 
