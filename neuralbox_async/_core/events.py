@@ -11,7 +11,10 @@ from neuralbox_async._core.models import Generation, GenerationRequest
 
 @frozen(kw_only=True)
 class Requested:
-    """One HTTP request ended: with a status, or with none if no answer came. `seconds` is how long it took."""
+    """One HTTP request ended: with a status, or with none if no answer came. `seconds` is how long it took.
+
+    Of what comes in pieces, a stream or a file, it is how long the answer took to begin.
+    """
 
     operation: str
     status: int | None

@@ -171,8 +171,17 @@ class Fetching:
             address = address.copy_with(host=checked)
             extensions["sni_hostname"] = host  # whose certificate is then checked
             headers["Connection"] = "close"  # a caller's pool knows connections by their address alone
-        request = httpx.Request("GET", address, headers=headers, extensions=extensions)
-        return await client.send(request, auth=None, follow_redirects=False, stream=True)
+        return await self._answered(client, httpx.Request("GET", address, headers=headers, extensions=extensions))
+
+    async def _answered(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        started = clock.now()
+        try:
+            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
+        except Exception:
+            self._http.tell_of_request(self._call, None, started)
+            raise
+        self._http.tell_of_request(self._call, response.status_code, started)
+        return response
 
     def _begin(self, response: httpx.Response) -> None:
         """Judge an answer by its head: where in the file its body begins, and whether it is one at all."""

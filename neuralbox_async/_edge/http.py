@@ -121,6 +121,11 @@ class Http:
         """Let the observer hear of an event."""
         tell(self.observe, event)
 
+    def tell_of_request(self, call: Call[Any], status: int | None, started: float) -> None:
+        """Let the observer hear of a request that began then, in loop time, if it does anything with that."""
+        if hears_each_request(self.observe):
+            self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+
     def tell_of_look(self, generation: Generation) -> None:
         """Let the observer hear what a look has shown, if it does anything with that."""
         if hears_each_request(self.observe):
@@ -253,9 +258,7 @@ class Http:
             came = self.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self.no_answer(call, error)
-        status = came.status if isinstance(came, Answer) else None
-        if hears_each_request(self.observe):
-            self.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+        self.tell_of_request(call, came.status if isinstance(came, Answer) else None, started)
         return came
 
     def request(

@@ -18,7 +18,6 @@ from attrs import define, field
 from neuralbox_async._core import replies
 from neuralbox_async._core.api import Answer, Call
 from neuralbox_async._core.errors import GenerationFailedError, NeuralBoxError, ResponseError
-from neuralbox_async._core.events import Requested
 from neuralbox_async._core.models import PENDING, Generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, Parser, Started, StreamEvent, Unreadable
 from neuralbox_async._edge import bodies, clock
@@ -113,8 +112,7 @@ class _Opening:
             came = self._http.answer(call, error.response.status_code, error.response.headers, b"")
         except Exception as error:  # noqa: BLE001 - a transport may raise anything; the witness says what it means
             came = self._http.no_answer(call, error)
-        status = came.status if isinstance(came, Answer) else None
-        self._http.tell(Requested(operation=call.operation, status=status, seconds=clock.now() - started))
+        self._http.tell_of_request(call, came.status if isinstance(came, Answer) else None, started)
         return came
 
     async def _first(self, call: Call[Any], response: httpx.Response) -> Answer | NeuralBoxError:

@@ -19,7 +19,16 @@ from typing import Any
 import anyio
 import pytest
 
-from neuralbox_async import APIConnectionError, APITimeoutError, AsyncNeuralBox, Generation, ResponseError, UsageError
+from neuralbox_async import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncNeuralBox,
+    Event,
+    Generation,
+    Requested,
+    ResponseError,
+    UsageError,
+)
 from neuralbox_async._core.names import part_stem
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
@@ -139,6 +148,24 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 # --- cut and gone on --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["download", "read", "iter_bytes"])
+async def test_each_request_for_a_file_is_told(server: Server, tmp_path: Path, how: str) -> None:
+    """An observer counts what goes to the storage: what was refused, what was cut and what came whole."""
+    server.cuts = [700_000]
+    events: list[Event] = []
+    async with server.client(observe=events.append) as nb:
+        await fetched(nb, how, server.result(), tmp_path)
+        with pytest.raises(APIConnectionError):
+            await nb.read(server.result(url="http://127.0.0.1:9/7"), timeout=0.2)
+    told = [event for event in events if isinstance(event, Requested)]
+    assert [(event.operation, event.status) for event in told[:3]] == [
+        ("download", 200),
+        ("download", 206),
+        ("download", None),
+    ]
+    assert all(event.seconds >= 0 for event in told)
 
 
 async def test_a_cut_download_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
