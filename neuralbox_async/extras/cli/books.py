@@ -29,7 +29,7 @@ def compared(before: int | None, after: int | None, spent: int, *, witness: str)
     lost = before - after
     said = f"Balance {before:,} before, {after:,} after: "
     if lost < 0:
-        return f"{said}{many(-lost, 'token')} more, and not {spent:,} less as {witness} says: some were added."
+        return f"{said}{many(-lost, 'token')} more, though {witness} says that {spent:,} were spent: tokens were added."
     said += f"{many(lost, 'token')} less, "
     if lost == spent:
         return f"{said}as {witness} says."

@@ -70,8 +70,8 @@ class Tally:
             self.done += 1
         elif isinstance(error, OutcomeUnknownError):
             self.in_doubt += 1
-        elif isinstance(error, BudgetExceededError):
-            self.not_sent += 1
+        elif isinstance(error, BudgetExceededError) or (isinstance(error, REFUSALS) and error.generation_id is None):
+            self.not_sent += 1  # nothing is wrong with the item: a later run sends it
         else:
             self.failed += 1
 
