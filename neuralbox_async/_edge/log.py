@@ -21,7 +21,8 @@ def log(event: Event) -> None:
             message = "a POST for %s, sent at %.3f, was cancelled before its answer came: it may be charged"
             _LOGGER.warning(message, request.model, sent_at)
         case Abandoned(request=request, generation=Generation() as generation):
-            _LOGGER.warning("nobody waits any more for generation %s (%s)", generation.id, request.model)
+            message = "nobody waits any more for generation %s (%s), which may be charged; wait for its id to have it"
+            _LOGGER.warning(message, generation.id, request.model)
         case Surplus(generations=generations):
             ids = ", ".join(str(each.id) for each in generations)
             _LOGGER.warning("the history has more generations than were asked for, perhaps charged twice: %s", ids)

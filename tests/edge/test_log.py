@@ -33,7 +33,7 @@ GENERATION = Generation(id=18500, status="pending", text="A private result")
         (
             Abandoned(request=REQUEST, generation=GENERATION, sent_at=1000.5),
             logging.WARNING,
-            "nobody waits any more for generation 18500 (kling-v2.1)",
+            "nobody waits any more for generation 18500 (kling-v2.1), which may be charged; wait for its id to have it",
         ),
         (Paused(operation="get", seconds=312.04), logging.INFO, "get waits 312.0 s for the plan's window to open"),
         (
