@@ -60,7 +60,7 @@ class AsyncNeuralBox:
     Args:
         api_key: Your key; taken from the environment's `NEURALBOX_API_KEY` if not given.
         base_url: Where the API is; else `NEURALBOX_BASE_URL`, else `https://neuralbox.top/api/v2`.
-        timeout: Seconds that one call may take in all: queueing, retries, looks, download.
+        timeout: Seconds that one call may take in all: queueing, retries, looks, download; `math.inf`: without end.
         max_retries: How often a POST that certainly cost nothing is repeated. Calls that cost nothing are repeated
             until their timeout.
         http_client: An `httpx.AsyncClient` of yours to send with. It is never closed, and its auth, cookies, hooks and
