@@ -125,6 +125,8 @@ def checked_path(name: str, value: object) -> str:
         fits = False
     if not fits:
         raise UsageError(f"{name} {shown(path)} has a character that no path can have; leave it out.")
+    if path == "~" or path.startswith(("~/", "~\\")):  # who removes a folder of this name removes their home
+        raise UsageError(f"{name} {shown(path)} has a ~ that only a shell fills in: pass Path(…).expanduser().")
     return path
 
 

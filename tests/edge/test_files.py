@@ -288,6 +288,30 @@ async def test_what_no_path_can_be_is_refused(to: Any) -> None:
         Ledger(to)
 
 
+@pytest.mark.parametrize("path", ["~", "~/clips/", Path("~/clips/a.png")], ids=str)
+async def test_no_folder_is_called_as_the_home_is(
+    path: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a shell knows what `~` stands for: a folder of that name would be removed as the home."""
+    monkeypatch.chdir(tmp_path)
+    async with client() as nb:
+        for use in (nb.transcribe(path), nb.download(done(), path)):
+            with pytest.raises(UsageError, match=r"'~.*expanduser"):
+                await use
+        for option in ("ledger", "download_to"):
+            with pytest.raises(UsageError, match=r"'~.*expanduser"):
+                nb.generate_many([], **{option: path})  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["./~/", "~a.txt"])
+async def test_names_that_begin_so_serve(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person names on purpose is taken as it is."""
+    monkeypatch.chdir(tmp_path)
+    async with client() as nb:
+        assert (await nb.download(done(None, text="Hello"), path)).read_text() == "Hello"
+
+
 async def test_a_file_in_the_way_of_a_run_is_said_before_it_pays(tmp_path: Path) -> None:
     """A run whose folder is a file is refused in plain words, with the file's name."""
     (tmp_path / "clips").write_bytes(b"in the way")

@@ -138,6 +138,17 @@ def test_place_that_cannot_be_written(cli: Any, service: Sandbox, command: list[
     assert service.requests.total == 0
 
 
+@pytest.mark.parametrize("command", [["generate", "gpt-5", "Hello"], ["bulk", "-"]])
+@pytest.mark.parametrize("out", ["~", "~/clips", "~/clips/"])
+def test_a_home_that_the_shell_did_not_fill_in(cli: Any, service: Sandbox, command: list[str], out: str) -> None:
+    """After `--out=` a shell leaves `~` as it is: no folder of that name is made, and nothing is paid for."""
+    ended = cli.run(*command, f"--out={out}")
+    assert ended.code == 2
+    assert "has a ~ that the shell did not fill in" in ended.err
+    assert service.requests.total == 0
+    assert not Path("~").exists()
+
+
 def test_what_is_no_file_is_not_replaced(cli: Any, service: Sandbox, tmp_path: Path) -> None:
     """A result takes the place of a file, and of nothing else: not of a pipe or a device."""
     os.mkfifo(tmp_path / "pipe")

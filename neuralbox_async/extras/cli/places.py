@@ -13,6 +13,8 @@ def ready_folder(out: str) -> None:
 
 def ready_place(out: str) -> None:
     """Make ready a folder (an existing one, or with a slash at its end) or the place of a file. Raises UsageError."""
+    if out == "~" or out.startswith("~/"):
+        raise UsageError(f"--out {out} has a ~ that the shell did not fill in: write --out {out}, with a space.")
     path = Path(out)
     try:
         is_folder = out.endswith("/") or path.is_dir()
