@@ -267,6 +267,11 @@ def _text(name: str, value: object) -> str:
 
 def _check_request(request: GenerationRequest) -> None:
     _text("model", request.model)
+    if isinstance(request.prompt, list):
+        raise UsageError(
+            "prompt must be a text, not a list: pass the text of the last message, and the turns before it as "
+            "params={'messages': […]}."
+        )
     _text("prompt", request.prompt)
     _check_params(request.params)
 

@@ -56,6 +56,14 @@ CIRCULAR: dict[str, Any] = {}
 CIRCULAR["self"] = CIRCULAR
 
 
+def test_a_conversation_is_no_prompt() -> None:
+    """Who passes messages, as to openai's SDK, is told where they go; what they say is not repeated."""
+    messages: Any = [{"role": "user", "content": "private"}]
+    with pytest.raises(UsageError, match=r"params=\{'messages': \[…\]\}") as caught:
+        sent(GenerationRequest("gpt-5", messages))
+    assert "private" not in str(caught.value)
+
+
 @pytest.mark.parametrize("field", ["model", "prompt"])
 @pytest.mark.parametrize("value", ["", "  \n", None, 5, b"bytes", ["x"]])
 def test_model_and_prompt_must_be_text(field: str, value: Any) -> None:
