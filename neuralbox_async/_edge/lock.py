@@ -80,10 +80,11 @@ def check_file_system(path: Path) -> None:
 
 def network_file_system(path: Path, mounts: str) -> str | None:
     """Name the network file system that an absolute path lies on, by the text of /proc/mounts; None if on no such."""
-    longest, found = -1, ""
+    above = {str(folder): len(folder.parts) for folder in path.parents} | {str(path): len(path.parts)}
+    longest, found = 0, ""
     for line in mounts.splitlines():
         _, place, kind, *_ = [*line.split(" "), "", "", ""]
-        folder = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place))
-        if path.is_relative_to(folder) and len(folder.parts) >= longest:  # of mounts at one place, the last counts
-            longest, found = len(folder.parts), kind
+        parts = above.get(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place), -1)
+        if parts >= longest:  # of mounts at one place, the last counts
+            longest, found = parts, kind
     return found if _NETWORK.fullmatch(found) else None
