@@ -9,6 +9,7 @@ import wave
 import zlib
 from array import array
 from collections.abc import Iterator
+from functools import lru_cache
 
 CLIP_SIZE = (96, 64)
 """Width and height of a video clip, in pixels."""
@@ -89,7 +90,11 @@ def _waves(chance: random.Random, width: int, height: int, colours: int, phase: 
 
 
 def _palette(chance: random.Random, size: int) -> bytes:
-    hue, span = chance.random(), chance.uniform(0.15, 0.4)
+    return _colours(chance.random(), chance.uniform(0.15, 0.4), size)
+
+
+@lru_cache(maxsize=100)  # a result is asked for more than once, and these take longer than a small picture's pixels
+def _colours(hue: float, span: float, size: int) -> bytes:
     steps = (i / size for i in range(size))
     colours = (colorsys.hsv_to_rgb(hue + span * step, 0.75 - 0.4 * step, 0.35 + 0.6 * step) for step in steps)
     return bytes(round(255 * part) for colour in colours for part in colour)
