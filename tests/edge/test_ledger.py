@@ -56,6 +56,13 @@ async def opened(path: Path | None, **options: Any) -> AsyncIterator[LedgerWrite
         await writer.aclose()
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run each async test on both real clocks: nothing sleeps, and trio's MockClock spins while a thread works."""
+    backend: str = request.param
+    return backend
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Name a ledger that does not exist."""
