@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -232,21 +233,25 @@ MUTANTS = (
 )
 
 
-def sources() -> list[Path]:
-    """List the package's own files, but the sandbox and the extras."""
+@cache
+def sources() -> dict[Path, str]:
+    """Read the package's own files, but the sandbox and the extras."""
     apart = ("sandbox", "extras")
     paths = sorted(Path(ROOT, PACKAGE).rglob("*.py"))
-    return [path for path in paths if path.relative_to(ROOT).parts[1] not in apart]
+    return {path: path.read_text(encoding="utf-8") for path in paths if path.relative_to(ROOT).parts[1] not in apart}
 
 
-def mutate(copy: Path, mutant: Mutant) -> None:
-    """Change the copy; raise ValueError if a text is not there, or is there twice."""
+def mutate(copy: Path, mutant: Mutant) -> list[Path]:
+    """Change the copy and return which files; raise ValueError if a text is not there, or is there twice."""
+    changed = []
     for old, new in mutant.changes.items():
-        found = [path for path in sources() for _ in range(path.read_text(encoding="utf-8").count(old))]
+        found = [path for path, text in sources().items() for _ in range(text.count(old))]
         if len(found) != 1:
             raise ValueError(f"{mutant.name!r}: {old!r} is there {len(found)} times; bring the list up to date")
-        target = copy / found[0].relative_to(ROOT)
+        changed.append(found[0].relative_to(ROOT))
+        target = copy / changed[-1]
         target.write_text(target.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    return changed
 
 
 def tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:

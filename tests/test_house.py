@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,20 @@ BASE = ("anyio", "attrs", "cattrs", "httpx", "sniffio")
 EXTRAS = ("aiohttp", "cyclopts", "httpx_aiohttp", "pytest", "rich", "trio", "uvicorn")
 
 
-def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield "file:line" and the dotted name of everything a file imports, typing-only and local imports too."""
+@cache
+def imports(path: Path) -> list[tuple[str, str]]:
+    """Return "file:line" and the dotted name of everything a file imports, typing-only and local imports too."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(TREES[path]):
-        where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        where = f"{path.relative_to(ROOT)}:{node.lineno}"
         if isinstance(node, ast.Import):
             yield from ((where, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
             source = ".".join([*above, *filter(None, [node.module])])
             yield from ((where, f"{source}.{alias.name}") for alias in node.names)
@@ -97,6 +105,7 @@ def layer_of_file(path: Path) -> str:
     return layer(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
+@cache
 def code_lines(path: Path) -> set[int]:
     """Return the numbers of a file's lines that are neither blank, nor comment, nor docstring."""
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
@@ -229,9 +238,10 @@ def test_import_is_light() -> None:
 def test_each_mutant_meets_the_code_that_it_changes(tmp_path: Path) -> None:
     """`nox -s mutants` takes minutes, so a line that has moved away from its mutant is told here."""
     mutants = runpy.run_path(str(ROOT / "tests" / "mutants.py"))
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     for mutant in mutants["MUTANTS"]:
-        shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, dirs_exist_ok=True)
-        mutants["mutate"](tmp_path, mutant)
+        for changed in mutants["mutate"](tmp_path, mutant):
+            shutil.copyfile(ROOT / changed, tmp_path / changed)
 
 
 @pytest.mark.skipif("NEURALBOX_TEST_WHEEL" not in os.environ, reason="only nox tests the wheel: nox -s tests")
