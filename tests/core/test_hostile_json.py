@@ -32,7 +32,13 @@ odd = some.one_of(
 )
 
 
-def check(call: Call[Any], answer: Answer) -> None:
+def check(answer: Answer) -> None:
+    """Read an answer to each call; making up an answer costs more than reading it."""
+    for call in CALLS:
+        check_reading(call, answer)
+
+
+def check_reading(call: Call[Any], answer: Answer) -> None:
     """Read an answer; whatever comes of it must be able to be shown, kept and sent on."""
     try:
         found = api.read(call, answer)
@@ -50,22 +56,20 @@ def check(call: Call[Any], answer: Answer) -> None:
             assert generation.id == generation.raw["id"]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.operation)
 @given(body=some.sampled_from(BODIES), data=some.data(), status=some.sampled_from(STATUSES))
 @PATIENTLY
-def test_bytes_changed_anywhere(call: Call[Any], body: bytes, data: some.DataObject, status: int) -> None:
+def test_bytes_changed_anywhere(body: bytes, data: some.DataObject, status: int) -> None:
     """Bytes lost, doubled, flipped or put in."""
     for _ in range(data.draw(some.integers(1, 4))):
         at = data.draw(some.integers(0, len(body)))
         to = data.draw(some.integers(at, min(len(body), at + 20)))
         body = body[:at] + data.draw(some.binary(max_size=8)) + body[to:]
-    check(call, Answer(status=status, headers={}, body=body))
+    check(Answer(status=status, headers={}, body=body))
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.operation)
 @given(body=some.sampled_from(BODIES), data=some.data(), status=some.sampled_from(STATUSES))
 @PATIENTLY
-def test_values_of_any_type_anywhere(call: Call[Any], body: bytes, data: some.DataObject, status: int) -> None:
+def test_values_of_any_type_anywhere(body: bytes, data: some.DataObject, status: int) -> None:
     """Any field may hold anything; the headers too."""
     reply = json.loads(body)
     for name in data.draw(some.lists(some.sampled_from(sorted(reply)), max_size=3)):
@@ -73,10 +77,9 @@ def test_values_of_any_type_anywhere(call: Call[Any], body: bytes, data: some.Da
     if isinstance(reply.get("items"), list):
         reply["items"].append(data.draw(odd))
     headers = {"retry-after": data.draw(some.text(max_size=20)), "date": data.draw(some.text(max_size=30))}
-    check(call, Answer(status=status, headers=headers, body=json.dumps(reply).encode()))
+    check(Answer(status=status, headers=headers, body=json.dumps(reply).encode()))
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.operation)
 @given(
     reply=some.recursive(
         odd,
@@ -84,9 +87,9 @@ def test_values_of_any_type_anywhere(call: Call[Any], body: bytes, data: some.Da
     )
 )
 @PATIENTLY
-def test_any_json_at_all(call: Call[Any], reply: Any) -> None:
+def test_any_json_at_all(reply: Any) -> None:
     """Lists, texts, objects in objects."""
-    check(call, Answer(status=200, headers={}, body=json.dumps(reply).encode()))
+    check(Answer(status=200, headers={}, body=json.dumps(reply).encode()))
 
 
 @pytest.mark.parametrize("body", BODIES, ids=[path.stem for path in SAMPLES])

@@ -22,7 +22,7 @@ def law_of(
     return Law(began=began, points=points, sums=sums, last=last, scale=scale, overrun=overrun)
 
 
-def by_steps(law: Law, now: float, *, step: float = 0.001) -> float:
+def by_steps(law: Law, now: float, *, step: float = 0.005) -> float:
     """Integrate the chance of having ended, by the trapezoidal rule."""
     times = [law.began + law.last + step * n for n in range(int((now - law.began - law.last) / step) + 1)]
     chances = [law.idle(each)[1] for each in times]

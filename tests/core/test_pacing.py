@@ -34,8 +34,7 @@ def brute_force(points: Sequence[float], last: float, price: float) -> float:
     low, high = last, max(ahead)
     if lain(high) <= price:
         return high
-    for _ in range(200):
-        middle = (low + high) / 2
+    while low < (middle := (low + high) / 2) < high:  # until no number is left between the two
         low, high = (middle, high) if lain(middle) < price else (low, middle)
     return high
 
