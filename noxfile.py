@@ -41,7 +41,7 @@ def demo(session: nox.Session) -> None:
     session.run("neuralbox", "demo", *session.posargs, interrupt_timeout=5)
 
 
-@nox.session
+@nox.session(reuse_venv=True)  # it holds what builds, nothing of ours
 def wheel(session: nox.Session) -> None:
     """Build the wheel that the tests install."""
     session.install("-c", PINNED, *PROJECT["build-system"]["requires"])
