@@ -80,9 +80,12 @@ class Parser:
     def feed(self, received: bytes) -> list[StreamEvent]:
         """Take in some bytes and return the events that they complete."""
         events: list[StreamEvent] = []
-        *lines, self._rest = _LINE_END.split(self._rest + received)
-        for line in lines:
-            self._take(self._line(line), events)
+        searched = max(0, len(self._rest) - 1)  # a return at the very end may have been waiting for what follows
+        self._rest += received
+        if _LINE_END.search(self._rest, searched):
+            *lines, self._rest = _LINE_END.split(self._rest)
+            for line in lines:
+                self._take(self._line(line), events)
         if len(self._rest) + sum(map(len, self._data)) > LONGEST_EVENT:
             self._take(Unreadable(what=f"an event has more than {LONGEST_EVENT} bytes"), events)
         return events
