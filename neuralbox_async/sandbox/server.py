@@ -26,17 +26,17 @@ async def serve(sandbox: Service, host: str = "127.0.0.1", port: int = 0) -> Asy
     Leaving the block drops whatever is still open. Signals and the event loop stay the program's own.
     Raises RuntimeError outside asyncio or without uvicorn, and OSError where the port is taken.
     """
-    ready = anyio.Event()
-    server = _make_server(sandbox, ready)
+    ready, leaving = anyio.Event(), anyio.Event()
+    server = _make_server(sandbox, ready, leaving)
     listener = socket.create_server((host, port))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_run, server, listener)
-            await ready.wait()
             try:
+                await ready.wait()
                 yield f"http://{host}:{listener.getsockname()[1]}{PREFIX}"
             finally:
-                server.should_exit = True
+                leaving.set()
                 _close_connections(server)
     except BaseExceptionGroup as group:
         # What the block raised comes wrapped by the task group; it leaves as itself.
@@ -45,7 +45,7 @@ async def serve(sandbox: Service, host: str = "127.0.0.1", port: int = 0) -> Asy
         raise
 
 
-def _make_server(sandbox: Service, ready: anyio.Event) -> "uvicorn.Server":
+def _make_server(sandbox: Service, ready: anyio.Event, leaving: anyio.Event) -> "uvicorn.Server":
     if sniffio.current_async_library() != "asyncio":
         raise RuntimeError("uvicorn needs asyncio: run this with anyio.run(main), or meet the sandbox in process")
     try:
@@ -54,11 +54,14 @@ def _make_server(sandbox: Service, ready: anyio.Event) -> "uvicorn.Server":
         raise RuntimeError('a sandbox on a port needs uvicorn: pip install "neuralbox-async[sandbox]"') from error
 
     class Server(uvicorn.Server):
-        """Tells when it listens, and leaves signals alone."""
+        """Tells when it listens, is told when to end, and leaves signals alone."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready.set()
+
+        async def main_loop(self) -> None:
+            await leaving.wait()  # uvicorn's own looks ten times a second whether it should exit
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:

@@ -55,6 +55,15 @@ async def exchange(sandbox: Sandbox, base_url: str) -> bytes:
     pytest.fail(f"the server kept the connection open after {got!r}")
 
 
+async def test_a_cancellation_while_it_starts_ends_it(sandbox: Sandbox) -> None:
+    """Nobody is there yet whom leaving the block could drop, and the server does not wait for any."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with serve(sandbox):
+            pytest.fail("it began")
+    assert scope.cancelled_caught
+
+
 async def test_a_generation_over_real_sockets(sandbox: Sandbox) -> None:
     """A video is booked, waited for and fetched from the port that it was booked on."""
     async with serve(sandbox) as base_url, httpx.AsyncClient(base_url=base_url) as http:
