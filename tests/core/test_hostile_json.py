@@ -19,7 +19,7 @@ SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.json"))
 BODIES = [path.read_bytes() for path in SAMPLES]
 CALLS: list[Call[Any]] = [api.generation(7), api.balance(), api.history(page=1)]
 STATUSES = [200, 201, 204, 400, 401, 402, 404, 422, 429, 500, 502, 503]
-PATIENTLY = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+PATIENTLY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 odd = some.one_of(
     some.none(),
