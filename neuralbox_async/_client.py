@@ -33,7 +33,8 @@ from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import Http
 from neuralbox_async._edge.log import Observer
 from neuralbox_async._edge.slots import HttpClient
-from neuralbox_async._looks import Following, Looks
+from neuralbox_async._following import Following
+from neuralbox_async._looks import Looks
 from neuralbox_async._models import all_models
 from neuralbox_async._steps import MOST_BYTES
 from neuralbox_async._wiring import SAME, Same, rewired, wired

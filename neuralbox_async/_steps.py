@@ -15,7 +15,8 @@ from neuralbox_async._core.models import COMPLETED, Generation, GenerationReques
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import READ_TIMEOUT, Exchange, Http
 from neuralbox_async._edge.once import NO_TRAIL, Trail
-from neuralbox_async._looks import Following, Looks
+from neuralbox_async._following import Following
+from neuralbox_async._looks import Looks
 from neuralbox_async._spending import Prices, set_aside
 from neuralbox_async._watches import Watch
 

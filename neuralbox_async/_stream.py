@@ -28,7 +28,7 @@ from neuralbox_async._core.sse import Delta, Ended, Failed, StreamEvent
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.once import NO_TRAIL
 from neuralbox_async._edge.stream import OpenStream, open_stream
-from neuralbox_async._looks import Following
+from neuralbox_async._following import Following
 from neuralbox_async._steps import Steps, goes_on
 from neuralbox_async._watches import Watch
 

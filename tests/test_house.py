@@ -38,6 +38,7 @@ LAYERS = [
     "_edge.files _edge.stream _edge.upload _fan_out _history _models _reconcile _watches",
     "_pages",
     "_looks",
+    "_following",
     "_spending",
     "_steps",
     "_life _stream",
