@@ -1,6 +1,7 @@
 """One waiter follows one generation until it is final, or until no answer can come before the waiter's deadline.
 
-It makes the looks that fall to it, sleeps while they are another's, and has a last one just before its deadline.
+It makes the looks that fall to it, sleeps while they are another's, and has a last one just before its deadline. What
+fails is not its end as long as something else may tell.
 """
 
 import math
@@ -85,6 +86,9 @@ class Following:
             return watch.latest
         with self:
             while watch.latest is None or not suffices(watch):
+                if watch.trouble is not None and not watch.looking and self._is_over(watch):
+                    self._give_up(watch, watch.trouble.failure)
+                    continue
                 seconds, group = self._next_look(watch)
                 if seconds > SHORTEST_SLEEP:
                     with anyio.CancelScope() as asleep:
@@ -107,13 +111,28 @@ class Following:
         seconds, group = self._looks.next_look(watch, own)
         if now < self._last_chance:
             return min(seconds, self._last_chance - now), group
-        return min(seconds, own), ()  # a page may not tell, and there is time for one answer only
+        # A page may not tell, and there is time for one answer only.
+        return min(seconds, own), () if watch.trouble is None else group
 
     async def _look(self, watch: Watch) -> None:
+        tries_until = self._last_chance if clock.now() < self._last_chance else self._deadline
         try:
-            return await self._looks.look_for_all(watch, deadline=self._deadline)
+            await self._looks.look_for_all(watch, tries_until=tries_until, deadline=self._deadline)
         except APIError as error:
             failure = error
+        else:
+            return
+        if not failure.retryable or clock.now() >= self._last_chance or self._is_over(watch):
+            self._give_up(watch, failure)
+
+    def _is_over(self, watch: Watch) -> bool:
+        """Say whether nothing may be asked any more before the deadline."""
+        return clock.now() + self._looks.seconds_forbidden(watch) >= self._deadline
+
+    def _give_up(self, watch: Watch, failure: APIError) -> None:
+        """Settle for the history's entry of a final one, or raise."""
+        if self._looks.settle(watch):
+            return
         if watch.latest is None:
             raise failure
         # The generation is accepted: whatever goes wrong now, tokens may be spent.
@@ -132,8 +151,10 @@ class Following:
         if watch.job is not None and watch.latest is not None:
             looked_at = watch.job.accepted_at + watch.last
             if looked_at >= self._last_chance - SHORTEST_SLEEP:
-                raise _not_finished(watch.latest)
-        return seconds if now < self._last_chance else 0.0
+                raise _not_finished(watch.latest, None if watch.trouble is None else watch.trouble.failure)
+        if now < self._last_chance:
+            return seconds
+        return 0.0 if watch.trouble is None else self._looks.seconds_forbidden(watch)
 
 
 def _not_finished(latest: Generation, failure: APIError | None = None) -> GenerationTimeoutError:

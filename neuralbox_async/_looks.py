@@ -1,10 +1,11 @@
-"""Looks at generations: made when the pacing says so, and learned from.
+"""Looks at generations: when the pacing says so, by a page of the history where looks fail, and learned from.
 
 All who wait for one generation share its looks, and one page of the history looks at up to a hundred: whoever's look
 falls due first makes it, the others hear of it. Nobody looks in the background, so a waiter that is cancelled or fails
 leaves the next look to the others.
 """
 
+import math
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
@@ -12,14 +13,11 @@ from weakref import WeakValueDictionary
 from attrs import Factory, field, frozen
 
 from neuralbox_async._core import api
-from neuralbox_async._core.errors import (
-    APIError,
-    APITimeoutError,
-    NotFoundError,
-)
+from neuralbox_async._core.errors import APIError, APITimeoutError, NotFoundError
 from neuralbox_async._core.idle import DEAR
 from neuralbox_async._core.models import Generation, HistoryPage, Id, lacks_result
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
+from neuralbox_async._core.trouble import longest_rest, patience
 from neuralbox_async._edge import clock
 from neuralbox_async._edge.http import READ_TIMEOUT, Http
 from neuralbox_async._pages import Pages
@@ -59,15 +57,18 @@ class Looks:
         """Look once."""
         return self.http.send(api.generation(generation_id), deadline=deadline)
 
-    async def _look_again(self, watch: Watch, deadline: float) -> Generation | None:
+    async def _look_again(self, watch: Watch, *, tries_until: float, deadline: float) -> Generation | None:
         """Make the next look; None if the service does not know yet of what it has just accepted.
 
-        Where no look comes about, the history's entry of a final one has to do: soon, if it has the result.
+        Where no look comes about soon, the history's entry of a final one has to do, if it has the result.
         """
+        began = clock.now()
         if watch.listed is not None and not lacks_result(watch.listed):
-            deadline = min(deadline, clock.now() + READ_TIMEOUT)
+            deadline = min(deadline, began + READ_TIMEOUT)
+        tries_until = min(tries_until, began + patience(self.price_of(watch)) if watch.trouble is None else began)
+        call = api.generation(watch.generation_id)
         try:
-            return await self.look(watch.generation_id, deadline=deadline)
+            latest = await self.http.send(call, deadline=deadline, tries_until=tries_until)
         except NotFoundError:
             # A service of several machines may not know everywhere yet what it has just accepted from us.
             known, now = self.jobs.get(watch.generation_id), clock.now()
@@ -75,11 +76,18 @@ class Looks:
                 raise
             watch.listed = None
             watch.pass_time(now - known.accepted_at)
-            return None
-        except APIError:
-            if watch.listed is None:
-                raise
-            return watch.listed
+            latest = None
+        except APIError as error:
+            if watch.listed is not None and not lacks_result(watch.listed):
+                return watch.listed
+            now = clock.now()
+            closed = self.http.rate.seconds_until_open(paid=False, now=now)
+            # A waiter's own deadline says nothing of the service, nor does a window that opens too late for him.
+            if error.retryable and not isinstance(error, APITimeoutError) and now + closed < deadline:
+                watch.take_failure(error, began=began, now=now)
+            raise
+        watch.trouble = None
+        return latest
 
     def watch(self, subject: Generation | Id) -> Watch:
         """Return what the waiters for a generation share."""
@@ -93,15 +101,38 @@ class Looks:
         return watch
 
     def seconds_until_look(self, watch: Watch) -> float:
-        """Answer in how many seconds a watch's own look is due; at once at what nothing is known of."""
-        job, now = watch.job, clock.now()
+        """Answer in how many seconds a watch's own look is due; at once at what nothing is known of.
+
+        Where looks fail, it is due when the next one may be made, or a page that stands in for it.
+        """
+        job, now, trouble = watch.job, clock.now(), watch.trouble
         if job is None or watch.listed is not None:
-            return 0.0
-        if self.poll_interval is None:
+            seconds = 0.0
+        elif self.poll_interval is None:
             seconds = self._paced(watch, job, price=self.price_of(watch), now=now)
         else:
             seconds = watch.last + self.poll_interval - (now - job.accepted_at)
+        if trouble is not None:
+            seconds = max(seconds, min(trouble.rests_until(self.price_of(watch)), self._page_at(watch)) - now)
         return max(self.http.rate.seconds_until_open(paid=False, now=now), seconds)
+
+    def _page_at(self, watch: Watch) -> float:
+        """Answer when a page may stand in for looks that fail (loop time); infinite if none would tell more."""
+        if watch.unlisted or watch.listed is not None:
+            return math.inf
+        return self.pages.rests_until(most=longest_rest(self.price_of(watch)))
+
+    def seconds_forbidden(self, watch: Watch) -> float:
+        """Answer in how many seconds anything may be asked about a watch, by a look or a page."""
+        now, trouble = clock.now(), watch.trouble
+        closed = self.http.rate.seconds_until_open(paid=False, now=now)
+        return closed if trouble is None else max(closed, min(trouble.forbidden_until, self._page_at(watch)) - now)
+
+    def settle(self, watch: Watch) -> bool:
+        """Take the history's entry of a final one for the result, whatever it lacks; say whether there is one."""
+        if watch.listed is not None:
+            self._take(watch, watch.listed, clock.now())
+        return watch.is_final()
 
     def _paced(self, watch: Watch, job: Job, *, price: float, now: float) -> float:
         age = now - job.accepted_at
@@ -121,21 +152,28 @@ class Looks:
         """Answer in how many seconds this watch's waiter is to look, and at whom by one page; nobody: at it alone.
 
         Infinite if others are due sooner: it is woken when its turn has come. `own` is in how many seconds the watch's
-        own look is due. With a fixed interval everybody looks by themselves.
+        own look is due. With a fixed interval everybody looks by themselves. A page for one alone is in place of a look
+        that fails.
         """
-        if self.poll_interval is not None:
-            return own, ()
         now = clock.now()
+        in_place = watch.trouble is not None and self._page_at(watch) - now <= SHORTEST_SLEEP
+        if self.poll_interval is not None:
+            return own, (watch,) if in_place else ()
         own = own if own > SHORTEST_SLEEP else 0.0
         seconds, group = self.pages.next_look(watch, self.price_of(watch), own=own, now=now)
+        if in_place and not group:
+            group = (watch,)
         return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), group
 
-    async def look_for_all(self, watch: Watch, *, deadline: float) -> None:
-        """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about."""
+    async def look_for_all(self, watch: Watch, *, tries_until: float, deadline: float) -> None:
+        """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about.
+
+        One that fails is not repeated from `tries_until` on (loop time).
+        """
         watch.looking = True
         self.pages.begin_alone(watch, now=clock.now())
         try:
-            latest = await self._look_again(watch, deadline)
+            latest = await self._look_again(watch, tries_until=tries_until, deadline=deadline)
         finally:
             watch.looking = False
             watch.wake()
@@ -147,17 +185,19 @@ class Looks:
         page, group = self.pages.begin(watch, soonest)
         for each in group:
             each.looking = True
-        patience = clock.now() + PAGE_SECONDS
-        heard: list[Watch] = []
+        began, heard = clock.now(), list[Watch]()
+        tries_until = latest = began + PAGE_SECONDS
+        if watch.trouble is not None:
+            tries_until = began
         try:
             call = api.history(page=page.number, limit=page.limit, known=self.pages.entries.get)
-            read = await self.http.send(call, deadline=min(deadline, patience))
+            read = await self.http.send(call, deadline=min(deadline, latest), tries_until=tries_until)
             heard = self._hear(read, group)
             self.pages.take(page, read, group, others=bool(heard), now=clock.now())
         except APIError as error:
             # A waiter's own deadline says nothing of the history; a 429 may be of its own, whatever else is open.
-            if not isinstance(error, APITimeoutError) or deadline > patience:
-                self.pages.rest(now=clock.now())
+            if not isinstance(error, APITimeoutError) or deadline > latest:
+                self.pages.rest(now=clock.now(), least=error.retry_after or 0.0)
         finally:
             for each in group:
                 each.looking = False
@@ -189,7 +229,7 @@ class Looks:
             if watch.looking and watch not in group:  # it is being looked at, and that will tell more
                 continue
             watch.missed, watch.unlisted = 0, False
-            if entry.done and not self._suffices(entry):
+            if entry.done and not self._suffices(watch, entry, now):
                 watch.listed = entry
             else:
                 self.http.tell_of_look(entry)
@@ -197,12 +237,14 @@ class Looks:
             heard.append(watch)
         return heard
 
-    def _suffices(self, entry: Generation) -> bool:
+    def _suffices(self, watch: Watch, entry: Generation, now: float) -> bool:
         """Say whether an entry of the history needs no look to complete it.
 
         A failed one that does not give the reason always does; a completed one unless requests are dear and it has its
-        result and its cost.
+        result and its cost. While looks fail, a reason and the rest are not waited for.
         """
+        if watch.trouble is not None and now < watch.trouble.rests_until(self.price_of(watch)):
+            return not lacks_result(entry)
         if entry.failed:
             return entry.error is not None
         return self.price() >= DEAR and not lacks_result(entry) and entry.tokens_spent is not None

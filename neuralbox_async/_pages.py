@@ -90,6 +90,8 @@ class Pages:
     _due: _Due | None = field(default=None, init=False)
     _herd: Herd = field(factory=Herd, init=False)
     _shift: int = field(default=0, init=False)
+    _rested_at: float = field(default=-math.inf, init=False)
+    _forbidden_until: float = field(default=-math.inf, init=False)
     _rests_until: float = field(default=-math.inf, init=False)
     _rest: float = field(default=FIRST_REST, init=False)
     _noted_at: float = field(default=-math.inf, init=False)
@@ -128,7 +130,7 @@ class Pages:
         group = next((each for each in self._groups() if watch in each), ())
         return group if worth_sharing(self._laws(group, now), price, now) else ()
 
-    def begin(self, watch: Watch, group: Iterable[Watch]) -> tuple[Page, Collection[Watch]]:
+    def begin(self, watch: Watch, group: Collection[Watch]) -> tuple[Page, Collection[Watch]]:
         """Return the page that shows a group now, and whom of it a look is still to answer.
 
         They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
@@ -136,6 +138,8 @@ class Pages:
         places = self._positions(each for each in group if each in self._line)
         page = page_down_to(max(places.values(), default=self._position(watch)))
         shown = dict.fromkeys(each for each, place in places.items() if page.shows(place))
+        if watch in group:  # though it may have no place in the line
+            shown[watch] = None
         self._due = None
         self.leave(watch, *shown)
         return page, shown
@@ -215,9 +219,17 @@ class Pages:
         for oldest in list(islice(self.entries, max(0, len(self.entries) - len(self._line) - _MOST_KEPT))):
             del self.entries[oldest]
 
-    def rest(self, *, now: float) -> None:
-        """Leave the history alone for a while, the longer the more often it did not help."""
-        self._rests_until, self._rest = now + self._rest, min(LONGEST_REST, 2 * self._rest)
+    def rest(self, *, now: float, least: float = 0.0) -> None:
+        """Leave the history alone for a while, the longer the more often it did not help, or for `least` seconds."""
+        self._rested_at, self._forbidden_until = now, now + least
+        self._rests_until, self._rest = now + max(self._rest, least), min(LONGEST_REST, 2 * self._rest)
+
+    def rests_until(self, *, most: float) -> float:
+        """Answer until when it is left alone (loop time) by whoever has nothing better to ask: `most` seconds at most.
+
+        Where the service itself says how long, that is kept to.
+        """
+        return max(self._forbidden_until, min(self._rests_until, self._rested_at + most))
 
     def _learn_shift(self, shown: Sequence[Watch], positions: dict[Id, int]) -> None:
         watch = shown[len(shown) // 2]
@@ -228,11 +240,12 @@ class Pages:
         return {each: max(0, newest - job.place) for each in watches if (job := each.job) is not None}
 
     def _position(self, watch: Watch) -> int:
-        return self._positions([watch])[watch]
+        return self._positions([watch]).get(watch, 0)
 
     def _note_time(self, now: float) -> None:
         if now < self._noted_at:  # a clock that shows less belongs to another event loop
-            self._rests_until, self._herd = -math.inf, Herd()
+            self._rests_until = self._forbidden_until = -math.inf
+            self._herd = Herd()
         self._noted_at = now
 
     def _add(self, watch: Watch, now: float) -> None:

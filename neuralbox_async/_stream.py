@@ -22,7 +22,7 @@ from neuralbox_async._core.errors import (
     UsageError,
 )
 from neuralbox_async._core.events import Accepted
-from neuralbox_async._core.models import COMPLETED, FAILED, Generation, GenerationRequest
+from neuralbox_async._core.models import COMPLETED, FAILED, Generation, GenerationRequest, lacks_result
 from neuralbox_async._core.replies import read_generation
 from neuralbox_async._core.sse import Delta, Ended, Failed, StreamEvent
 from neuralbox_async._edge import clock
@@ -156,7 +156,9 @@ class TextStream:
         looks = evolve(self._steps.looks, poll_interval=self._steps.looks.poll_interval or LOOK_SECONDS)
         if clock.now() < self._deadline:
             try:
-                return await Following(looks, self.generation.id, deadline=self._deadline).until(Watch.is_final)
+                final = await Following(looks, self.generation.id, deadline=self._deadline).until(Watch.is_final)
+                if not lacks_result(final):
+                    return final
             except ClientClosedError as error:
                 raise goes_on(error, self.generation) from None
             except (APIError, GenerationTimeoutError) as error:

@@ -11,8 +11,10 @@ from typing import Any, Final
 import anyio
 from attrs import Factory, define, field, frozen
 
+from neuralbox_async._core.errors import APIError
 from neuralbox_async._core.models import Generation, GenerationRequest, Id
 from neuralbox_async._core.pacing import hinted_seconds, kind_of
+from neuralbox_async._core.trouble import Trouble
 from neuralbox_async._edge import clock
 
 # Submissions that nobody ever waits for must not fill the memory; the oldest are forgotten first.
@@ -94,6 +96,7 @@ class Watch:
         hints: At which age it was said to end in how many seconds.
         looks: How many looks were made.
         looking: Whether one is being made.
+        trouble: What looks at it by itself have come to, if they fail; pages stand in for them.
         listed: Its entry in the history, final, but without all that a look would tell.
         missed: How often in a row a page of the history did not show it.
         unlisted: Whether the history did not show it where it should.
@@ -111,6 +114,7 @@ class Watch:
     hints: tuple[tuple[float, float], ...] = ()
     looks: int = 0
     looking: bool = False
+    trouble: Trouble | None = None
     listed: Generation | None = None
     missed: int = 0
     unlisted: bool = False
@@ -134,6 +138,12 @@ class Watch:
         """Take in a look at this age that said nothing of the end."""
         self.hint = None if self.hint is None else max(0.0, self.hint - (age - self.last))
         self.last = age
+
+    def take_failure(self, failure: APIError, *, began: float, now: float) -> None:
+        """Take in that a look which began then has failed; the history may have come to show it by now."""
+        since = began if self.trouble is None else self.trouble.since
+        self.trouble = Trouble(failure=failure, since=since, failed_at=now)
+        self.missed, self.unlisted = 0, False
 
     def falls_asleep(self, waiter: anyio.CancelScope) -> None:
         """Take in that a waiter sleeps in this scope."""

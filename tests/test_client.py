@@ -240,7 +240,8 @@ async def test_an_observer_is_a_plain_function() -> None:
 async def test_looks_that_fail_to_the_end_do_not_hide_what_was_paid(fault: Fault) -> None:
     """Accepted, and then nothing but failures: the error has the id, and does not invite to pay again."""
     sandbox = Sandbox()
-    sandbox.order(fault, on="GET /generate/{id}", times=None)
+    for route in ("GET /generate/{id}", "GET /user/history"):
+        sandbox.order(fault, on=route, times=None)
     async with sandbox.client() as nb:
         with pytest.raises(GenerationTimeoutError) as caught:
             await nb.generate("kling-v2.1", "A flower", timeout=300)

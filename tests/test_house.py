@@ -27,7 +27,7 @@ LAYERS = [
     "_blocks _core.options",
     "_core.api",
     "_core.events _core.herd _core.idle _core.known _core.ranges _core.windows",
-    "_core.retry _core.pacing _core.limits _core.claims _core.rows",
+    "_core.retry _core.pacing _core.limits _core.claims _core.rows _core.trouble",
     "_edge.clock _edge.log _edge.lock plain",
     "_edge.slots _edge.database _edge.bodies _edge.parts _edge.pinning _edge.turns",
     "_edge.ledger_table",

@@ -5,7 +5,7 @@ import json
 import socketserver
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -32,7 +32,7 @@ from neuralbox_async import (
     UsageError,
 )
 from neuralbox_async._core.options import conversation
-from neuralbox_async.sandbox import Model, Plan, Sandbox, faults, serve
+from neuralbox_async.sandbox import Model, Plan, Sandbox, faults, results, serve
 
 pytestmark = pytest.mark.anyio
 on_a_port = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -267,11 +267,26 @@ async def test_a_timeout_keeps_what_came(sandbox: Sandbox, after: float) -> None
 async def test_no_stream_outlives_a_look_that_never_succeeds(sandbox: Sandbox) -> None:
     """Cut, and then unreachable until the timeout: the text so far is all there is."""
     sandbox.order(faults.cut_in_body(), on=STREAM)
-    sandbox.order(faults.status(503, "busy"), on="GET /generate/{id}", times=None)
+    for route in ("GET /generate/{id}", "GET /user/history"):
+        sandbox.order(faults.status(503, "busy"), on=route, times=None)
     async with sandbox.client() as nb, nb.stream("gpt-5", "Hello", timeout=100) as stream:
         with pytest.raises(GenerationTimeoutError, match="last look failed"):
             await stream.until_done()
         assert stream.text != ""
+
+
+@pytest.mark.parametrize("family", ["a", "b"])
+async def test_where_no_look_succeeds_the_history_ends_a_stream_if_it_has_the_text(family: str) -> None:
+    """Its entry of the text goes on where the stream was cut; one without the text says nothing."""
+    sandbox, whole = Sandbox(family=family), family == "a"
+    sandbox.order(faults.cut_in_body(), on=STREAM)
+    sandbox.order(faults.status(503, "busy"), on="GET /generate/{id}", times=None)
+    async with sandbox.client() as nb, nb.stream("gpt-5", "Hello", timeout=100) as stream:
+        with nullcontext() if whole else pytest.raises(GenerationTimeoutError, match="not streamed to its end"):
+            await stream.until_done()
+        said = results.text(sandbox.world.jobs[str(stream.generation.id)]) or ""
+        assert said.startswith(stream.text)
+        assert (stream.text == said) is whole
 
 
 async def test_a_look_that_is_refused_is_told_as_it_is(sandbox: Sandbox) -> None:

@@ -136,12 +136,14 @@ class Http:
         call: Call[T],
         *,
         deadline: float,
+        tries_until: float = math.inf,
         timeout: float = math.inf,
         trail: Trail = NO_TRAIL,
         exchange: Exchange | None = None,
     ) -> T:
         """Send a call until it succeeds, cannot succeed, or the deadline (in loop time) leaves no room to try again.
 
+        Nothing is tried again from `tries_until` on (loop time), though a try that is under way then goes on.
         `timeout` is what a POST that pays may take by itself (seconds), when waiting for its turn is not to count.
         `trail` follows such a POST; what its `sending` raises is raised, and nothing was sent. `exchange` sends it, if
         it is to be sent in another way than whole.
@@ -175,7 +177,7 @@ class Http:
             if retry.was_done(call, failure, attempt=failures):
                 return api.read(call, Answer(status=204, headers={}, body=b""))
             failures += 1
-            await self.wait_to_retry(call, failure, failures, deadline)
+            await self.wait_to_retry(call, failure, failures, min(deadline, tries_until))
 
     async def wait_for_window(
         self, operation: str, *, paid: bool, deadline: float, generation_id: Id | None = None
