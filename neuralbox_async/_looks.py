@@ -15,7 +15,7 @@ from attrs import Factory, field, frozen
 from neuralbox_async._core import api
 from neuralbox_async._core.errors import APIError, APITimeoutError, NotFoundError
 from neuralbox_async._core.idle import DEAR
-from neuralbox_async._core.models import Generation, HistoryPage, Id, lacks_result
+from neuralbox_async._core.models import Generation, HistoryPage, Id, identity, lacks_result
 from neuralbox_async._core.pacing import Pacing, hinted_seconds
 from neuralbox_async._core.trouble import longest_rest, patience
 from neuralbox_async._edge import clock
@@ -39,7 +39,7 @@ class Looks:
         http: Sends the looks.
         pacing: Says when, and learns; shared by all views of a client.
         jobs: What is known of pending generations; shared by all views of a client.
-        watches: The generations that somebody waits for; shared by all views of a client.
+        watches: The generations that somebody waits for, by `identity`; shared by all views of a client.
         pages: The history's pages as looks; shared by all views of a client.
         look_price: Seconds of waiting that one request is worth.
         poll_interval: A fixed number of seconds between looks instead; None to let the pacing decide.
@@ -92,9 +92,10 @@ class Looks:
     def watch(self, subject: Generation | Id) -> Watch:
         """Return what the waiters for a generation share."""
         generation_id = subject.id if isinstance(subject, Generation) else api.checked_id(subject)
-        watch = self.watches.get(generation_id)
+        key = identity(generation_id)
+        watch = self.watches.get(key)
         if watch is None:
-            watch = self.watches[generation_id] = Watch(generation_id)
+            watch = self.watches[key] = Watch(generation_id)
         if watch.job is None and isinstance(subject, Generation):
             watch.job, watch.latest = self.jobs.of(subject), subject
             watch.take_hint(watch.job.hint, age=0.0)
@@ -224,6 +225,8 @@ class Looks:
         heard, now = [], clock.now()
         for entry in page.items:
             watch = self.watches.get(entry.id)
+            if watch is None and isinstance(entry.id, str):
+                watch = self.watches.get(identity(entry.id))
             if watch is None or watch.is_final():
                 continue
             if watch.looking and watch not in group:  # it is being looked at, and that will tell more

@@ -8,7 +8,7 @@ ever considered.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from neuralbox_async._core.api import MOST_ON_A_PAGE
 from neuralbox_async._core.herd import Herd
 from neuralbox_async._core.idle import Law, due_together, worth_sharing
-from neuralbox_async._core.models import Generation, HistoryPage, Id
+from neuralbox_async._core.models import Generation, HistoryPage, Id, in_either_form
 from neuralbox_async._core.pacing import Pacing
 from neuralbox_async._watches import Jobs, Line, Watch
 
@@ -201,15 +201,16 @@ class Pages:
         """
         self._keep(read.items)
         positions = {each.id: place for place, each in enumerate(read.items, page.begins)}
-        shown = [each for each in group if each.generation_id in positions]
+        places = {each: in_either_form(positions, each.generation_id) for each in group}
+        shown = {each: place for each, place in places.items() if place is not None}
         if not shown and not others:
             self.rest(now=now)
             return
         if shown:
             self._rest = FIRST_REST
-            self._learn_shift(shown, positions)
+            self._learn_shift(shown)
         for each in group:
-            each.missed = 0 if each.generation_id in positions else each.missed + 1
+            each.missed = 0 if each in shown else each.missed + 1
             each.unlisted = each.missed > 1 or (each.missed > 0 and page.shows(self._position(each)))
 
     def _keep(self, entries: Iterable[Generation]) -> None:
@@ -231,9 +232,9 @@ class Pages:
         """
         return max(self._forbidden_until, min(self._rests_until, self._rested_at + most))
 
-    def _learn_shift(self, shown: Sequence[Watch], positions: dict[Id, int]) -> None:
-        watch = shown[len(shown) // 2]
-        self._shift += positions[watch.generation_id] - self._position(watch)
+    def _learn_shift(self, shown: Mapping[Watch, int]) -> None:
+        watch = list(shown)[len(shown) // 2]
+        self._shift += shown[watch] - self._position(watch)
 
     def _positions(self, watches: Iterable[Watch]) -> dict[Watch, int]:
         newest = self.jobs.accepted + self._shift

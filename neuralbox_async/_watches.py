@@ -12,7 +12,7 @@ import anyio
 from attrs import Factory, define, field, frozen
 
 from neuralbox_async._core.errors import APIError
-from neuralbox_async._core.models import Generation, GenerationRequest, Id
+from neuralbox_async._core.models import Generation, GenerationRequest, Id, identity
 from neuralbox_async._core.pacing import hinted_seconds, kind_of
 from neuralbox_async._core.trouble import Trouble
 from neuralbox_async._edge import clock
@@ -46,7 +46,7 @@ class Job:
 
 @define(eq=False, repr=False)
 class Jobs:
-    """The pending generations this client saw accepted, by id; shared by all views of a client.
+    """The pending generations this client saw accepted, by `identity`; shared by all views of a client.
 
     Attributes:
         accepted: How many generations this client has seen accepted, finished ones too.
@@ -64,15 +64,15 @@ class Jobs:
             del self._jobs[next(iter(self._jobs))]
         hint = hinted_seconds(generation, age=0)
         job = Job(model=request.model, params=request.params, accepted_at=clock.now(), hint=hint, place=self.accepted)
-        self._jobs[generation.id] = job
+        self._jobs[identity(generation.id)] = job
 
     def get(self, generation_id: Id) -> Job | None:
         """Return what is known of a generation this client saw accepted and not yet final; None of any other."""
-        return self._jobs.get(generation_id)
+        return self._jobs.get(identity(generation_id))
 
     def forget(self, generation: Generation) -> None:
         """Drop a generation that is final."""
-        self._jobs.pop(generation.id, None)
+        self._jobs.pop(identity(generation.id), None)
 
     def of(self, generation: Generation) -> Job:
         """Return what is known of a generation; of one accepted elsewhere, what its reply says."""
@@ -88,7 +88,7 @@ class Watch:
     """What all who wait for one generation share.
 
     Attributes:
-        generation_id: Its id.
+        generation_id: Its id, as the first waiter has it.
         job: What the pacing needs to know of it; None before the first look at one accepted elsewhere.
         latest: The last that is known of it; None before the first look at one accepted elsewhere.
         last: Its age in seconds at the last look.

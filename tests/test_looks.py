@@ -3,6 +3,7 @@
 import gc
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -28,6 +29,7 @@ from neuralbox_async import (
 )
 from neuralbox_async._watches import MOST_REMEMBERED, Jobs
 from neuralbox_async.sandbox import Model, Sandbox, faults
+from neuralbox_async.sandbox.transport import SandboxTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -837,6 +839,66 @@ async def test_the_next_look_after_a_404_keeps_what_was_hinted() -> None:
             await nb.generate("clip", "A flower")
             ages.append(anyio.current_time() - began)
     assert max(ages) < 66
+
+
+# --- ids as numbers and as texts --------------------------------------------------------------------------------------
+
+
+class Told(SandboxTransport):
+    """The way to a sandbox that tells ids as texts where one kind of request is answered, and as numbers elsewhere."""
+
+    def __init__(self, sandbox: Sandbox, where: str) -> None:
+        super().__init__(sandbox)
+        self._where = where
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer with the ids of this place as texts."""
+        response = await super().handle_async_request(request)
+        if not re.search(self._where, f"{request.method} {request.url.path}"):
+            return response
+        body = re.sub(rb'"id": ?([0-9]+)', rb'"id":"\1"', await response.aread())
+        return httpx.Response(response.status_code, content=body)
+
+
+@pytest.mark.parametrize("where", ["POST .*/generate$", "GET .*/generate/", "GET .*/history"])
+async def test_pages_find_what_is_waited_for_in_whichever_form_ids_come(where: str) -> None:
+    """The text "7" in one reply is the number 7 in another: nothing is looked at by itself, or twice."""
+    sandbox = rich()
+    plain, told = rich(), httpx.AsyncClient(transport=Told(sandbox, where))
+    ended = await looked_at(sandbox, look_price=2.0, http_client=told)
+    await looked_at(plain, look_price=2.0)
+    assert {str(each.id) for each in ended} == set(sandbox.world.jobs)
+    assert {each.status for each in ended} == {"completed"}
+    assert sandbox.requests.total == pytest.approx(plain.requests.total, abs=3)
+
+
+async def test_a_number_and_its_text_are_one_generation_to_whoever_waits() -> None:
+    """Waiting for 7 and for "7" costs the looks of one; each gets what the service says, its id as received."""
+    looks = []
+    for forms in ((int,), (int, str, int, str)):
+        sandbox = rich(models=clip_of(60))
+        clip = sandbox.book("clip", "A flower")
+        found: list[Generation] = []
+        async with sandbox.client() as nb, anyio.create_task_group() as tasks:
+
+            async def wait(subject: int | str, nb: AsyncNeuralBox = nb, found: list[Generation] = found) -> None:
+                found.append(await nb.wait(subject))
+
+            for form in forms:
+                tasks.start_soon(wait, form(clip))
+        assert [each.id for each in found] == [clip] * len(forms)
+        looks.append(sandbox.requests.looks)
+    assert looks[0] == looks[1]
+
+
+@pytest.mark.parametrize("other", ["07", "7.0", " 7", "+7", "seven"])
+async def test_what_only_looks_like_a_number_is_another_generation(other: str) -> None:
+    """Only the text that a number is written as stands for it."""
+    sandbox = rich()
+    async with sandbox.client() as nb:
+        looks = nb._looks  # noqa: SLF001 - two of one watch cannot be told apart from outside
+        watches = [looks.watch(7), looks.watch("7"), looks.watch(other)]
+    assert watches[0] is watches[1] is not watches[2]
 
 
 # --- scarce requests ------------------------------------------------------------------------------------------------

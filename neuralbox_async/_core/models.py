@@ -7,10 +7,11 @@ stays reachable: `extra` holds the fields that have no name here, `raw` the whol
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import field, frozen
 
+T = TypeVar("T")
 Id = int | str
 
 COMPLETED: Final = "completed"
@@ -26,6 +27,15 @@ def identity(generation_id: Id) -> Id:
     if isinstance(generation_id, str) and _NUMBER.fullmatch(generation_id):
         return int(generation_id)
     return generation_id
+
+
+def in_either_form(table: Mapping[Id, T], generation_id: Id) -> T | None:
+    """Return what a table of ids as received has for one that may have been received in the other form."""
+    found = table.get(generation_id)
+    if found is None:
+        other = str(generation_id) if isinstance(generation_id, int) else identity(generation_id)
+        found = table.get(other)
+    return found
 
 
 def _kept(params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

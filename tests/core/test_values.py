@@ -33,6 +33,7 @@ from neuralbox_async import (
     Retrying,
     UsageError,
 )
+from neuralbox_async._core.models import in_either_form
 
 REQUEST = GenerationRequest("kling-v2.1", "A flower", {"duration": 5}, key="one", tag=("row", 1))
 GENERATION = Generation(
@@ -117,6 +118,24 @@ def test_an_error_needs_nothing_but_words(kind: type[NeuralBoxError]) -> None:
 def test_errors_are_also_python_s_own(kind: type[NeuralBoxError], builtin: type[Exception]) -> None:
     """Code that catches ValueError or TimeoutError catches ours."""
     assert issubclass(kind, builtin)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (7, "seven"),
+        ("7", "seven"),
+        (8, "eight"),
+        ("8", "eight"),
+        ("gen_9", "nine"),
+        ("07", None),
+        (9, None),
+        ("9", None),
+    ],
+)
+def test_an_id_is_found_in_whichever_form_it_came(asked: int | str, found: str | None) -> None:
+    """A number and the text that it is written as stand for one another, and nothing else does."""
+    assert in_either_form({7: "seven", "8": "eight", "gen_9": "nine"}, asked) == found
 
 
 def test_errors_are_told_apart_by_identity() -> None:
