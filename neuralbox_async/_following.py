@@ -12,9 +12,11 @@ from typing import Final
 import anyio
 from attrs import evolve
 
+from neuralbox_async._core import api
 from neuralbox_async._core.errors import APIError, GenerationTimeoutError
 from neuralbox_async._core.models import Generation, Id
 from neuralbox_async._edge import clock
+from neuralbox_async._edge.once import timed_out
 from neuralbox_async._looks import SHORTEST_SLEEP, Looks
 from neuralbox_async._watches import Watch
 
@@ -86,8 +88,8 @@ class Following:
             return watch.latest
         with self:
             while watch.latest is None or not suffices(watch):
-                if watch.trouble is not None and not watch.looking and self._is_over(watch):
-                    self._give_up(watch, watch.trouble.failure)
+                if self._is_over(watch):
+                    self._give_up(watch, watch.trouble.failure if watch.trouble else self._timed_out())
                     continue
                 seconds, group = self._next_look(watch)
                 if seconds > SHORTEST_SLEEP:
@@ -122,12 +124,21 @@ class Following:
             failure = error
         else:
             return
-        if not failure.retryable or clock.now() >= self._last_chance or self._is_over(watch):
+        if not failure.retryable or clock.now() >= self._last_chance or self._is_closed(watch):
             self._give_up(watch, failure)
 
     def _is_over(self, watch: Watch) -> bool:
+        """Say whether nothing can tell more before the deadline, neither another's look nor what is left to ask."""
+        if watch.looking:
+            return clock.now() >= self._deadline - SHORTEST_SLEEP
+        return watch.trouble is not None and self._is_closed(watch)
+
+    def _is_closed(self, watch: Watch) -> bool:
         """Say whether nothing may be asked any more before the deadline."""
         return clock.now() + self._looks.seconds_forbidden(watch) >= self._deadline
+
+    def _timed_out(self) -> APIError:
+        return timed_out(api.generation(self._watch.generation_id))
 
     def _give_up(self, watch: Watch, failure: APIError) -> None:
         """Settle for the history's entry of a final one, or raise."""

@@ -157,14 +157,27 @@ class Looks:
         that fails.
         """
         now = clock.now()
-        in_place = watch.trouble is not None and self._page_at(watch) - now <= SHORTEST_SLEEP
-        if self.poll_interval is not None:
-            return own, (watch,) if in_place else ()
         own = own if own > SHORTEST_SLEEP else 0.0
-        seconds, group = self.pages.next_look(watch, self.price_of(watch), own=own, now=now)
-        if in_place and not group:
-            group = (watch,)
+        if self.poll_interval is None:
+            seconds, group = self.pages.next_look(watch, self.price_of(watch), own=own, now=now)
+        else:
+            seconds, group = own, ()
+        if not seconds and not group and self._is_replaced(watch, now):
+            group = self.pages.together(watch) if self.pages.has(watch) else self._together_outside(watch)
+        if self.poll_interval is not None:
+            return seconds, group
         return max(seconds, self.http.rate.seconds_until_open(paid=False, now=now)), group
+
+    def _is_replaced(self, watch: Watch, now: float) -> bool:
+        """Say whether a page is read in place of a look that fails; where both fail, they take turns."""
+        trouble = watch.trouble
+        if trouble is None or self._page_at(watch) - now > SHORTEST_SLEEP:
+            return False
+        return now < trouble.rests_until(self.price_of(watch)) or not self.pages.has_failed_since(trouble.failed_at)
+
+    def _together_outside(self, watch: Watch) -> Sequence[Watch]:
+        others = (each for each in self.watches.values() if each.trouble is not None and not each.looking)
+        return self.pages.together_outside(watch, (each for each in others if each.waiters and each.listed is None))
 
     async def look_for_all(self, watch: Watch, *, tries_until: float, deadline: float) -> None:
         """Make the next look of a watch and let all its waiters hear of it, or of its failure to come about.
@@ -183,6 +196,7 @@ class Looks:
 
     async def look_together(self, watch: Watch, soonest: Sequence[Watch], *, deadline: float) -> None:
         """Let one page of the history answer a group; where it does not, they look by themselves."""
+        in_line = self.pages.has(watch)
         page, group = self.pages.begin(watch, soonest)
         for each in group:
             each.looking = True
@@ -202,7 +216,7 @@ class Looks:
         finally:
             for each in group:
                 each.looking = False
-            self._go_on(dict.fromkeys([*group, *heard]), group)
+            self._go_on(dict.fromkeys([*group, *heard]), group if in_line else ())
 
     def _go_on(self, watches: Iterable[Watch], group: Collection[Watch]) -> None:
         """Let those whom a page has answered wait on, and wake those for whom it has news."""

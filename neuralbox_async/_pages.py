@@ -127,19 +127,29 @@ class Pages:
         """Return whom to look at with a watch that is due now; nobody if it had better be looked at alone."""
         if now < self._rests_until:
             return ()
-        group = next((each for each in self._groups() if watch in each), ())
+        group = self.together(watch)
         return group if worth_sharing(self._laws(group, now), price, now) else ()
+
+    def together(self, watch: Watch) -> Sequence[Watch]:
+        """Return whom the page shows that shows a watch in the line: it, and others of those who are due soonest."""
+        return next((each for each in self._groups() if watch in each), (watch,))
+
+    def together_outside(self, watch: Watch, others: Iterable[Watch]) -> Sequence[Watch]:
+        """Return whom the page shows that shows a watch outside the line: it, and who of the others is outside too."""
+        page = page_down_to(self._position(watch))
+        shown = (each for each in others if each not in self._line and page.shows(self._position(each)))
+        return [watch, *islice((each for each in shown if each is not watch), MOST_ON_A_PAGE - 1)]
 
     def begin(self, watch: Watch, group: Collection[Watch]) -> tuple[Page, Collection[Watch]]:
         """Return the page that shows a group now, and whom of it a look is still to answer.
 
         They leave the line, as does the watch whose waiter makes the look; the next in line goes on with the others.
         """
-        places = self._positions(each for each in group if each in self._line)
+        outside = watch not in self._line  # then so are the others, and what is not known of them is thought to be new
+        waiting = [each for each in group if outside or each in self._line]
+        places = {**dict.fromkeys(waiting, 0), **self._positions(waiting)}
         page = page_down_to(max(places.values(), default=self._position(watch)))
-        shown = dict.fromkeys(each for each, place in places.items() if page.shows(place))
-        if watch in group:  # though it may have no place in the line
-            shown[watch] = None
+        shown = dict.fromkeys(each for each, place in places.items() if each is watch or page.shows(place))
         self._due = None
         self.leave(watch, *shown)
         return page, shown
@@ -225,6 +235,10 @@ class Pages:
         self._rested_at, self._forbidden_until = now, now + least
         self._rests_until, self._rest = now + max(self._rest, least), min(LONGEST_REST, 2 * self._rest)
 
+    def has_failed_since(self, when: float) -> bool:
+        """Say whether it has not helped since then (loop time)."""
+        return self._rested_at > when
+
     def rests_until(self, *, most: float) -> float:
         """Answer until when it is left alone (loop time) by whoever has nothing better to ask: `most` seconds at most.
 
@@ -245,7 +259,7 @@ class Pages:
 
     def _note_time(self, now: float) -> None:
         if now < self._noted_at:  # a clock that shows less belongs to another event loop
-            self._rests_until = self._forbidden_until = -math.inf
+            self._rested_at = self._forbidden_until = self._rests_until = -math.inf
             self._herd = Herd()
         self._noted_at = now
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from neuralbox_async import (
+    APITimeoutError,
     AsyncNeuralBox,
     Event,
     Generation,
@@ -226,6 +227,15 @@ async def test_what_comes_back_is_heard_of_soon(route: str) -> None:
         assert 0 < anyio.current_time() - outage[route] < 120
 
 
+async def test_a_history_that_refuses_all_leaves_looks_their_turn() -> None:
+    """Though each of its 429s pauses the client until both may be asked again, looks are made as well."""
+    sandbox = service()
+    sandbox.order(faults.rate_limited(90), on=PAGE, times=None)
+    async with away(sandbox, {"/api/v2/generate/": anyio.current_time() + 900}) as nb:
+        await nb.generate("clip", "A flower", timeout=3_000)
+        assert anyio.current_time() < 1_300
+
+
 # --- many -------------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +269,45 @@ async def test_a_waiter_whose_time_is_over_leaves_no_rest_to_the_others() -> Non
         with pytest.raises(GenerationTimeoutError):
             await nb.wait(clip, timeout=25)
     assert lates[0] < 15
+
+
+@pytest.mark.parametrize("options", [{}, {"poll_interval": 10}], ids=["paced", "fixed"])
+@pytest.mark.parametrize("known", ["generation", "id alone"])
+async def test_many_read_one_page_in_place_of_their_looks(options: dict[str, Any], known: str) -> None:
+    """Forty whose looks fail do not ask for a page each, where pages fail too or show nothing of theirs."""
+    for fault in (DOWN, faults.status(200, body={"items": [], "total": 0})):
+        sandbox, asked = service(), Asked()
+        for route, what in ((LOOK, DOWN), (PAGE, fault)):
+            sandbox.order(what, on=route, times=None)
+        async with (
+            sandbox.client(observe=asked, timeout=600, **options) as nb,
+            sandbox.client() as other,
+            anyio.create_task_group() as tasks,
+        ):
+
+            async def wait(nb: AsyncNeuralBox = nb, other: AsyncNeuralBox = other) -> None:
+                clip = await (nb if known == "generation" else other).submit("clip", "A flower")
+                with pytest.raises((GenerationTimeoutError, InternalServerError)):
+                    await nb.wait(clip if known == "generation" else clip.id)
+
+            for _ in range(40):
+                tasks.start_soon(wait)
+        assert len(asked.at["history"]) < 100
+        assert len(asked.at["get"]) < 40 * 35
+
+
+async def test_a_waiter_whose_time_is_over_leaves_a_look_under_way_alone() -> None:
+    """Nobody begins a second look at a generation while the first is being made."""
+    sandbox, asked = service(), Asked()
+    clip = sandbox.book("clip", "A flower")
+    sandbox.order(faults.delay(25), on=LOOK, times=None)
+    async with sandbox.client(observe=asked, poll_interval=1) as nb, anyio.create_task_group() as tasks:
+        tasks.start_soon(nb.wait, clip)
+        await anyio.sleep(1)
+        tasks.start_soon(nb.wait, clip)
+        with pytest.raises(APITimeoutError):
+            await nb.wait(clip, timeout=10)
+    assert min(asked.gaps("get")) >= 25
 
 
 # --- entries that lack the result -------------------------------------------------------------------------------------
