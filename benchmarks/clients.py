@@ -15,10 +15,10 @@ import httpx
 from attrs import frozen
 
 from benchmarks.measure import Call
+from benchmarks.server import GENERATION_ID
 from neuralbox_async import AsyncNeuralBox
 from neuralbox_async.extras.aiohttp import aiohttp_client
 
-GENERATION_ID = 18502
 HEADERS = {"Authorization": "Bearer nb_benchmark"}
 
 

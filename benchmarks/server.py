@@ -18,8 +18,9 @@ from urllib.request import urlopen
 
 from attrs import asdict, define, frozen
 
+GENERATION_ID: Final = 18502
 GENERATION = {
-    "id": 18502,
+    "id": GENERATION_ID,
     "status": "completed",
     "model_slug": "kling-v2.1-pro",
     "result_url": "https://storage.neuralbox.top/generations/18502.mp4",
@@ -98,6 +99,15 @@ def whole(body: bytes, content_type: str) -> bytes:
 RESPONSES: Final = {part: response(reply) for part, reply in REPLIES.items()} | {b"/files/": whole(FILE, "image/png")}
 
 
+def _found(path: bytes) -> bytes:
+    """Return the response to a GET; each generation has the id that was asked for."""
+    part, answer = next((part, answer) for part, answer in RESPONSES.items() if part in path)
+    name = path.rsplit(b"/", 1)[-1]
+    if part == b"/generate/" and name != b"%d" % GENERATION_ID:
+        return response({**GENERATION, "id": int(name)})
+    return answer
+
+
 class Connection(asyncio.Protocol):
     """Answers the GETs of one connection, and keeps it open for as long as the client does."""
 
@@ -130,7 +140,7 @@ class Connection(asyncio.Protocol):
         counts.requests += 1
         counts.under_way += 1
         counts.most_at_once = max(counts.most_at_once, counts.under_way)
-        answer = next(answer for part, answer in RESPONSES.items() if part in path)
+        answer = _found(path)
         delay_ms = int(path.split(b"/", 2)[1])
         if delay_ms:
             asyncio.get_running_loop().call_later(delay_ms / 1000, self._send, answer)

@@ -65,6 +65,20 @@ async def test_an_id_is_looked_at_at_once(family: str) -> None:
         assert [look.done async for look in nb.poll(clip.id)] == [True]
 
 
+async def test_a_look_that_shows_another_generation_is_made_again() -> None:
+    """The caller gets the result that he has paid for, and not the one that a cache had at hand."""
+    looks = iter([2, 1])
+
+    def mixed_up(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(200, json={"id": 1, "status": "pending"})
+        return httpx.Response(200, json={"id": next(looks), "status": "completed", "result_text": "Bees"})
+
+    wire = httpx.AsyncClient(transport=httpx.MockTransport(mixed_up))
+    async with wire, AsyncNeuralBox("nb_test_key", http_client=wire) as nb:
+        assert (await nb.generate("luma-ray2-flash", "A flower")).id == 1
+
+
 async def test_polling_may_be_left_at_any_look() -> None:
     """Breaking off leaves no task and no warning, and another poll goes on from there."""
     sandbox = Sandbox()

@@ -18,7 +18,16 @@ from attrs import evolve, field, frozen
 from neuralbox_async._core import replies, strict_json
 from neuralbox_async._core.account import Marked, Model, ModelPage, NewKey, Price, Profile, Settings, Stats
 from neuralbox_async._core.errors import APIStatusError, ResponseError, UsageError, error_class
-from neuralbox_async._core.models import UNKNOWN, Balance, Generation, GenerationRequest, Head, HistoryPage, Id
+from neuralbox_async._core.models import (
+    UNKNOWN,
+    Balance,
+    Generation,
+    GenerationRequest,
+    Head,
+    HistoryPage,
+    Id,
+    identity,
+)
 from neuralbox_async._core.options import Extra, check_extra, extra_body, extra_headers, extra_query, shown
 
 T = TypeVar("T")
@@ -308,7 +317,7 @@ def read(call: Call[T], answer: Answer) -> T:
 
     Raises:
         APIStatusError: the status is not 2xx (the subclass for that status).
-        ResponseError: the status is 2xx and the body is not what the API documents.
+        ResponseError: the status is 2xx and the body is not what the API documents, or about another generation.
     """
     if not 200 <= answer.status < 300:
         raise status_error(call, answer)
@@ -324,15 +333,28 @@ def read(call: Call[T], answer: Answer) -> T:
         except (KeyError, TypeError, ValueError):
             pass
         else:
-            return _with_headers(found, answer, reply)
+            if not _is_of_another(call, found):
+                return _with_headers(found, answer, reply)
+    wanted = call.result.__name__ + ("" if call.generation_id is None else f" {call.generation_id}")
     raise ResponseError(
-        f"{call.operation}: HTTP {answer.status} came with a body that is no {call.result.__name__} "
+        f"{call.operation}: HTTP {answer.status} came with a body that is no {wanted} "
         f"({_excerpt(answer.body)}); check that base_url points to the API.",
         retryable=True,
         generation_id=call.generation_id,
         status_code=answer.status,
         headers=dict(answer.headers),
     )
+
+
+def _is_of_another(call: Call[Any], found: object) -> bool:
+    """Say whether an answer is about another generation than was asked for, as a cache in between may mix them up.
+
+    The two families of ids (contradiction 1) cannot be compared: a service may be asked by one and answer by the other.
+    """
+    if call.generation_id is None or not isinstance(found, Generation):
+        return False
+    asked, told = identity(call.generation_id), identity(found.id)
+    return asked != told and type(asked) is type(told)
 
 
 def _with_headers(found: T, answer: Answer, reply: Mapping[str, Any]) -> T:

@@ -262,7 +262,7 @@ def _as_reply(generation: Generation) -> dict[str, Any]:
     return {**generation.extra, **{name: value for name, value in reply.items() if value is not None}}
 
 
-_LOOK: Final = api.generation("kept")
+_LOOK: Final = evolve(api.generation("kept"), generation_id=None)  # whatever id it has
 
 
 def read_generation(text: str) -> Generation:

@@ -23,9 +23,9 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(f"2026-03-08T{text}+00:00")
 
 
-def read(body: bytes, status: int = 200) -> Generation:
-    """Read a body as a generation."""
-    return api.read(api.generation(7), Answer(status=status, headers={}, body=body))
+def read(body: bytes, status: int = 200, *, of: int | str = 7) -> Generation:
+    """Read a body as what a look at this generation shows."""
+    return api.read(api.generation(of), Answer(status=status, headers={}, body=body))
 
 
 def read_page(body: bytes) -> HistoryPage:
@@ -35,7 +35,8 @@ def read_page(body: bytes) -> HistoryPage:
 
 def reply(**fields: Any) -> Generation:
     """Read a reply that has an id, a status and these fields."""
-    return read(json.dumps({"id": 7, "status": "pending", **fields}).encode())
+    told = {"id": 7, "status": "pending", **fields}
+    return read(json.dumps(told).encode(), of=told["id"])
 
 
 GENERATIONS: list[tuple[str, dict[str, Any]]] = [
@@ -163,7 +164,7 @@ GENERATIONS: list[tuple[str, dict[str, Any]]] = [
 def test_every_documented_generation_is_read(name: str, fields: dict[str, Any]) -> None:
     """Each sample of both families comes out with our names, and nothing but what it says."""
     body = (SAMPLES / f"{name}.json").read_bytes()
-    found = read(body)
+    found = read(body, of=fields["id"])
     assert found == Generation(**fields)
     assert found.raw == json.loads(body)
     assert found.done == (found.status != "pending")
@@ -233,6 +234,20 @@ def test_what_has_no_readable_id_and_status_is_an_error(body: bytes) -> None:
     error = caught.value
     assert (error.status_code, error.generation_id, error.retryable) == (200, 7, True)
     assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize(("asked", "told"), [(7, 8), ("gen_1", "gen_2"), (7, "8"), ("7", 8)])
+def test_another_generation_is_no_answer(asked: int | str, told: int | str) -> None:
+    """A cache in between may mix answers up; a wrong result is worse than none, and another look may be right."""
+    with pytest.raises(ResponseError, match=f"no Generation {asked}") as caught:
+        read(json.dumps({"id": told, "status": "completed"}).encode(), of=asked)
+    assert (caught.value.generation_id, caught.value.retryable) == (asked, True)
+
+
+@pytest.mark.parametrize(("asked", "told"), [(7, "7"), ("7", 7), ("gen_7", 7), (7, "gen_7")])
+def test_a_generation_is_itself_in_either_form(asked: int | str, told: int | str) -> None:
+    """A number and its digits are one id, and an id of the other family may be the one that was asked for."""
+    assert read(json.dumps({"id": told, "status": "completed"}).encode(), of=asked).id == told
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203, 299])
@@ -404,4 +419,4 @@ def test_a_history_without_a_list_is_an_error() -> None:
 
 def test_a_reply_cannot_call_itself_partial() -> None:
     """`partial` is ours: it says where a generation was read."""
-    assert read(b'{"id": 1, "status": "pending", "partial": true}').partial is False
+    assert read(b'{"id": 7, "status": "pending", "partial": true}').partial is False

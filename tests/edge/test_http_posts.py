@@ -422,7 +422,7 @@ async def test_hooks_of_a_caller_s_client_see_nothing_of_ours(tmp_path: Path) ->
     own = httpx.AsyncClient(transport=wire, event_hooks={"request": [spy], "response": [spy]})
     nb = AsyncNeuralBox(KEY, base_url="https://api.test/v2", http_client=own)
     await nb.submit("gpt-5", "Hello")
-    await nb.get(7)
+    await nb.get(18500)
     await nb.download(Generation(id=7, status="completed", url="https://api.test/7"), tmp_path)
     assert (len(wire.requests), seen) == (3, [])
 

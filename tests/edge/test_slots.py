@@ -40,7 +40,9 @@ class Slow(httpx.AsyncBaseTransport):
         self.most["all"] = max(self.most["all"], sum(self.now.values()))
         await anyio.sleep(10)
         self.now[request.method] -= 1
-        return httpx.Response(200, json={"id": 7, "status": "completed", "token_balance": 1})
+        asked_for = request.url.path.rsplit("/", 1)[-1]
+        told = int(asked_for) if asked_for.isdecimal() else 7
+        return httpx.Response(200, json={"id": told, "status": "completed", "token_balance": 1})
 
 
 @pytest.mark.parametrize(("size", "submissions"), [(1, 1), (2, 1), (3, 1), (10, 5), (100, 50)])

@@ -136,7 +136,7 @@ async def test_an_idle_connection_is_not_used_for_a_post() -> None:
         await nb.submit("gpt-5", "Hello")
         assert server.connections == 1
         await anyio.sleep(2.2)
-        await nb.get(7)
+        await nb.get(18500)
         assert server.connections == 1
         await anyio.sleep(2.2)
         await nb.submit("gpt-5", "Hello")
@@ -148,11 +148,11 @@ async def test_many_calls_share_a_few_connections(connect: Connect) -> None:
     """One after the other they need one connection, all at once no more than one each."""
     async with keeping_alive(connect) as (nb, server):
         for _ in range(5):
-            await nb.get(7)
+            await nb.get(18500)
         assert server.connections == 1
         async with anyio.create_task_group() as calls:
             for _ in range(20):
-                calls.start_soon(nb.get, 7)
+                calls.start_soon(nb.get, 18500)
         assert server.connections <= 20
 
 
@@ -197,9 +197,9 @@ async def test_a_cancelled_look_costs_its_connection_and_no_place(connect: Conne
         base_url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
         async with connect(base_url, max_connections=1) as nb:
             async with anyio.create_task_group() as calls:
-                calls.start_soon(nb.get, 7)
+                calls.start_soon(nb.get, 18500)
                 await asked.wait()
                 calls.cancel_scope.cancel()
-            assert (await nb.get(7, timeout=5)).id == 18500
+            assert (await nb.get(18500, timeout=5)).id == 18500
         tasks.cancel_scope.cancel()
     assert connections == 2
