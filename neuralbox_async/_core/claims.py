@@ -202,16 +202,24 @@ def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: floa
             if not _says(shown, prompts[place]):
                 break  # in order, those that begin with the stem lie together, the stem itself at their head
             near.append(groups[place])
+        answers = {id(each): _answers(doubts[id(each)], entry, skew) for each in near}
         for each in near:
-            each.is_vague |= any(_is_of(one, entry) and _is_newer(one, entry, skew) is None for one in doubts[id(each)])
-        takers = [each for each in near if any(may_be(one, entry, skew=skew) for one in doubts[id(each)])]
-        is_awaited = any(may_be(one, entry, skew=skew) for each in near for one in posts[id(each)])
-        for group in takers:
+            each.is_vague |= None in answers[id(each)]
+        could = [each for each in near if answers[id(each)] - {False}]
+        is_awaited = any(True in _answers(posts[id(each)], entry, skew) for each in near)
+        for group in could:
+            if True not in answers[id(group)]:
+                continue
             if is_awaited:
                 group.awaits_answers = True
             else:
                 group.entries.append(entry)
-                group.is_disputed = group.is_disputed or len(takers) > 1
+                group.is_disputed = group.is_disputed or len(could) > 1
+
+
+def _answers(intents: Iterable[Intent], entry: Generation, skew: float) -> set[bool | None]:
+    """Return what `_is_newer` says to those of them that the entry's model is of."""
+    return {_is_newer(one, entry, skew) for one in intents if _is_of(one, entry)}
 
 
 def _loosest(intents: Sequence[Intent], skew: float) -> list[Intent]:

@@ -104,6 +104,12 @@ def test_what_lies_between_two_clocks_is_nobody_s_and_no_proof(then: float, now:
     assert is_read(asked[0], Reading(entries=[earlier], skew=now))
 
 
+def test_what_lies_between_two_clocks_is_not_another_one_s_either() -> None:
+    """Nobody can tell whether the first POST left before it was created: so it may be the first one's."""
+    asked = [evolve(intent("a", after=None), ahead=0.0), intent("b", asked=OTHER_PARAMS)]
+    assert told(claims(asked, entry(11, at=NOON + 1800), skew=3600.0)) == ({}, set(), {"a", "b"}, [])
+
+
 @pytest.mark.parametrize(
     ("shown", "prompt", "fits"),
     [
