@@ -246,6 +246,23 @@ async def test_a_lost_stream_can_be_reconciled() -> None:
     assert [job.id for job in sandbox.world.jobs.values()] == [found.id]
 
 
+async def test_what_was_made_elsewhere_before_is_not_taken_for_a_lost_one() -> None:
+    """The client knows no id newer than one of long ago; the bot has made the same clip since then, an hour before."""
+    sandbox = rich()
+    old = sandbox.book(CLIP.model, "An older one")
+    async with sandbox.client() as nb:
+        await nb.get(old)
+        sandbox.fast_forward(60)
+        foreign = sandbox.book(CLIP.model, CLIP.prompt)
+        sandbox.fast_forward(3600)
+        sandbox.order(faults.lost())
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.generate(CLIP.model, CLIP.prompt)
+        found = await nb.reconcile(caught.value)
+    assert found is not None
+    assert found.id not in (old, foreign)
+
+
 @pytest.mark.parametrize("named", [faults.lost(), faults.cut()], ids=["booked", "not booked"])
 async def test_a_lost_transcription_is_not_called_absent(named: faults.Fault) -> None:
     """Something newer was heard with that model, and a recording has no prompt to tell them apart by."""

@@ -1,10 +1,11 @@
 """Which generation of the history is the one whose answer we lost? One of that model and prompt, newer, and nobody's.
 
-Newer than the POST: an id above the highest that was known before it, where ids are integers; else created when it was
-sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that is still to come can.
+Newer than the POST: an id above the highest that was known before it, where ids are integers, and no date before it;
+else created when it was sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that
+is still to come can.
 Where two POSTs for different things could own one entry, neither gets it: a wrong result is worse than an honest
 "unknown". What does not say its prompt (recordings have none) or its age is nobody's, and no proof of absence either;
-nor is what lies between the POST's times by two clocks of which one was set.
+nor is what lies between the POST's times by two clocks of which one was set, or has a newer id and an older date.
 """
 
 import math
@@ -243,9 +244,18 @@ def _is_of(intent: Intent, entry: Generation) -> bool:
 
 
 def _is_newer(intent: Intent, entry: Generation, skew: float) -> bool | None:
-    """Say whether an entry is newer than a POST; None if that cannot be told."""
-    if isinstance(entry.id, int) and intent.after_id is not None:
-        return entry.id > intent.after_id
+    """Say whether an entry is newer than a POST; None if that cannot be told, or its id and its date disagree."""
+    is_later = _is_later(intent, entry, skew)
+    if not isinstance(entry.id, int) or intent.after_id is None:
+        return is_later
+    if entry.id <= intent.after_id:
+        return False
+    # It may have been made elsewhere long before, after the last id that was known: then the id says nothing.
+    return None if is_later is False else True
+
+
+def _is_later(intent: Intent, entry: Generation, skew: float) -> bool | None:
+    """Say by the date of an entry whether it was created after a POST had left; None if that cannot be told."""
     if entry.created_at is None:
         return None
     created, (earliest, latest) = entry.created_at.timestamp() + SLACK, intent.left_between(skew)

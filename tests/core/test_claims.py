@@ -61,7 +61,9 @@ SENT_LATER, SENT_EARLIER = NOON + 1000, NOON - 1000
     [
         (intent(), entry(11), True),
         (intent(), entry(10), False),  # known before the POST left
-        (intent(), entry(11, at=SENT_EARLIER), True),  # an id says more than a date
+        (intent(), entry(11, at=SENT_EARLIER), False),  # made elsewhere, after the last id that was known
+        (intent(), entry(11, at=NOON - 5), True),
+        (intent(), entry(10, at=SENT_LATER), False),
         (intent(), entry(11, at=None), True),
         (intent(after=None), entry(11), True),
         (intent(after=None), entry(11, at=SENT_EARLIER), False),
@@ -102,6 +104,13 @@ def test_what_lies_between_two_clocks_is_nobody_s_and_no_proof(then: float, now:
     assert told(claims(asked, earlier, skew=now)) == ({}, set(), set(), [])
     assert not is_read(asked[0], Reading(entries=[between], skew=now))
     assert is_read(asked[0], Reading(entries=[earlier], skew=now))
+
+
+def test_a_newer_id_with_an_older_date_is_nobody_s_and_no_proof() -> None:
+    """The last id that was known may be old: the same was asked for elsewhere since then, and before the POST."""
+    foreign = entry(11, at=NOON - 60)
+    assert told(claims([intent()], entry(12), foreign)) == ({"a": 12}, set(), set(), [])
+    assert told(claims([intent()], foreign)) == ({}, set(), {"a"}, [])
 
 
 def test_what_lies_between_two_clocks_is_not_another_one_s_either() -> None:
