@@ -1,14 +1,15 @@
 """Which generation of the history is the one whose answer we lost? One of that model and prompt, newer, and nobody's.
 
 Newer than the POST: an id above the highest that was known before it, where ids are integers, and no date before it;
-else created when it was sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none that
-is still to come can.
-Where two POSTs for different things could own one entry, neither gets it: a wrong result is worse than an honest
-"unknown". What does not say its prompt (recordings have none) or its age is nobody's, and no proof of absence either;
-nor is what lies between the POST's times by two clocks of which one was set, or has a newer id and an older date.
+else created when it was sent or later, by the service's clock. Nobody's: no other answer of ours named it, and none
+that is still to come can. Where two POSTs for different things could own one entry, neither gets it: a wrong result is
+worse than an honest "unknown". What does not say its whole prompt (recordings have none) or its age is nobody's, and no
+proof of absence either; nor is what lies between the POST's times by two clocks of which one was set, or has a newer id
+and an older date.
 """
 
 import math
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -139,7 +140,7 @@ class _Group:
     """Requests that may take each other's generation, and what the history shows of them.
 
     Attributes:
-        prompt: What all of them ask for, without the spaces around it.
+        prompt: What all of them ask for, in its plain form.
         intents: Those in doubt.
         on_their_way: Those that wait for their answer.
         entries: What may be theirs, and no POST's that is on its way.
@@ -181,7 +182,7 @@ def _grouped(
 
     def group(intent: Intent) -> _Group:
         alike = intent.alike
-        return groups.setdefault(alike, _Group(alike[1]))
+        return groups.setdefault(alike, _Group(_plain(alike[1])))
 
     for intent in {each.key: each for each in (*others, *intents)}.values():
         if intent.key not in done:
@@ -197,16 +198,20 @@ def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: floa
     doubts = {id(each): _loosest(each.intents, skew) for each in groups}
     posts = {id(each): _loosest(each.on_their_way, skew) for each in groups}
     for entry in entries:
-        shown = (entry.prompt or "").strip()
+        shown = _plain(entry.prompt or "")
+        stem = _stem(shown) or shown
         near: list[_Group] = []
-        for place in range(bisect_left(prompts, _stem(shown) or shown), len(prompts)):
-            if not _says(shown, prompts[place]):
+        cut: list[_Group] = []
+        for place in range(bisect_left(prompts, stem), len(prompts)):
+            if not prompts[place].startswith(stem):
                 break  # in order, those that begin with the stem lie together, the stem itself at their head
-            near.append(groups[place])
-        answers = {id(each): _answers(doubts[id(each)], entry, skew) for each in near}
-        for each in near:
-            each.is_vague |= None in answers[id(each)]
+            (near if _says(shown, prompts[place]) else cut).append(groups[place])
+        answers = {id(each): _answers(doubts[id(each)], entry, skew) for each in (*near, *cut)}
         could = [each for each in near if answers[id(each)] - {False}]
+        for each in could:
+            each.is_vague |= None in answers[id(each)]
+        for each in cut if shown and not could else ():  # it is another prompt, or cut short without a mark
+            each.is_vague |= bool(answers[id(each)] - {False})
         is_awaited = any(True in _answers(posts[id(each)], entry, skew) for each in near)
         for group in could:
             if True not in answers[id(group)]:
@@ -235,8 +240,14 @@ def _loosest(intents: Sequence[Intent], skew: float) -> list[Intent]:
 
 def may_be(intent: Intent, entry: Generation, *, skew: float) -> bool:
     """Say whether an entry can be what an intent has led to."""
-    said = _is_of(intent, entry) and _says(entry.prompt, intent.request.prompt)
-    return said and _is_newer(intent, entry, skew) is True
+    if entry.prompt is None or not _says(_plain(entry.prompt), _plain(intent.request.prompt)):
+        return False
+    return _fits(intent, entry, skew)
+
+
+def _fits(intent: Intent, entry: Generation, skew: float) -> bool:
+    """Say whether an entry of an intent's prompt can be what that has led to."""
+    return _is_of(intent, entry) and _is_newer(intent, entry, skew) is True
 
 
 def _is_of(intent: Intent, entry: Generation) -> bool:
@@ -273,16 +284,21 @@ def is_read(intent: Intent, reading: Reading) -> bool:
     return reading.earliest + SLACK < intent.left_between(reading.skew)[0]
 
 
+def _plain(text: str) -> str:
+    """Return what is the same of a text in whatever form of Unicode it is kept, and on however many lines it is shown.
+
+    Decomposed: what is cut of it, in either form, is its beginning.
+    """
+    return " ".join(unicodedata.normalize("NFD", text).split())
+
+
 def _stem(shown: str) -> str:
-    """Return what is left of a prompt when the mark that it was cut short is taken off."""
-    return shown.strip().removesuffix("…").removesuffix("...").rstrip()
+    """Return what is left of a plain prompt when the mark that it was cut short is taken off."""
+    return shown.removesuffix("…").removesuffix("...").rstrip()
 
 
-def _says(shown: str | None, prompt: str) -> bool:
-    """Say whether the history's words can be a prompt's; it may cut them short."""
-    if shown is None:
-        return False
-    shown, prompt = shown.strip(), prompt.strip()
+def _says(shown: str, prompt: str) -> bool:
+    """Say whether the history's words can be a prompt's, both in their plain form; it may cut them short."""
     if shown == prompt:
         return True
     stem = _stem(shown)
@@ -295,7 +311,7 @@ def _match(intents: Iterable[Intent], entries: Sequence[Generation], *, skew: fl
     left = sorted(entries, key=lambda entry: (_PREFERENCE.get(entry.status, 1), _age_order(entry)))
     found: dict[str, Generation] = {}
     for intent in sorted(intents, key=lambda each: (each.after_id or 0, each.sent_at), reverse=True):
-        place = next((place for place, entry in enumerate(left) if may_be(intent, entry, skew=skew)), None)
+        place = next((place for place, entry in enumerate(left) if _fits(intent, entry, skew)), None)
         if place is not None:
             found[intent.key] = left.pop(place)
     return found

@@ -134,12 +134,30 @@ def test_what_lies_between_two_clocks_is_not_another_one_s_either() -> None:
         ("A flower…", "A flower…", True),  # a prompt may end like that by itself
         ("...", "...", True),
         (LONG, LONG[:70], False),
+        ("Caf\u00e9", "Cafe\u0301", True),  # the same letter, in two forms of Unicode
+        ("Cafe\u0301", "Caf\u00e9", True),
+        ("Cafe…", "Caf\u00e9 at night", True),
+        ("Caf\u00e9…", "Cafe\u0301 at night", True),
+        ("A flower on two lines", "A flower\r\n  on two\tlines\n", True),
+        ("A flower\non two lines", "A flower on two lines", True),
+        (LONG[:40].replace(" ", "\n") + "…", LONG, True),
+        ("Aflower", "A flower", False),
     ],
 )
 def test_a_history_may_cut_prompts_short(shown: str, prompt: str, fits: bool) -> None:  # noqa: FBT001 - a table's column
-    """With a mark, or where enough of it is left."""
+    """With a mark, or where enough of it is left; and keep them in other forms."""
     other = intent("other", asked=evolve(REQUEST, prompt="!"))
     assert ("a" in found([intent(asked=evolve(REQUEST, prompt=prompt)), other], entry(11, prompt=shown))) is fits
+
+
+def test_a_beginning_without_a_mark_is_no_proof_of_absence() -> None:
+    """It may be a prompt of its own, or be cut short; where somebody has asked for just that, it is his."""
+    long, short = (intent(key, asked=evolve(REQUEST, prompt=prompt)) for key, prompt in (("l", LONG), ("s", LONG[:40])))
+    cut = entry(11, prompt=LONG[:40])
+    assert told(claims([long], cut)) == ({}, set(), {"l"}, [])
+    assert told(claims([long, short], cut)) == ({"s": 11}, set(), set(), [])
+    for other in (entry(10, prompt=LONG[:40]), entry(11, prompt=LONG[1:40]), entry(11, prompt="A", model="another")):
+        assert told(claims([long], other)) == ({}, set(), set(), [])
 
 
 # --- one intent -------------------------------------------------------------------------------------------------------
