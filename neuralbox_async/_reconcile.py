@@ -111,7 +111,7 @@ class Doubts:
         for each in doubts:
             key, each.read_at = each.intent.key, began_at
             each.found, each.open = claims.found.get(key), key in claims.open
-            is_unclear = each.open or key in claims.disputed
+            is_unclear = each.open or key in claims.disputed or reading.gaps
             each.absent = each.proof_at <= began_at and not is_unclear and is_read(each.intent, reading)
         self._absent.update(each.intent.key for each in doubts if each.absent)
         if claims.surplus:
@@ -120,17 +120,18 @@ class Doubts:
     async def _history(self, intents: Sequence[Intent], deadline: float) -> Reading:
         """Read the history back to before every one of these POSTs."""
         entries: dict[Id, Generation] = {}
-        reading, came = Reading(entries=()), 0
+        reading, came, gaps = Reading(entries=()), 0, False
         for number in range(1, MOST_PAGES + 1):
             page = await self.http.send(api.history(page=number), deadline=deadline)
             came += page.entries
+            gaps |= len(page.items) < page.entries
             skew = reading.skew if page.served_at is None else page.served_at - clock.wall()
             whole = page.entries == 0 or (page.total is not None and came >= page.total)
             entries.update((each.id, each) for each in page.items if each.id not in entries)
             reading = Reading(entries=page.items, skew=skew, whole=whole)
             if all(is_read(intent, reading) for intent in intents):
                 break
-        return evolve(reading, entries=tuple(entries.values()))
+        return evolve(reading, entries=tuple(entries.values()), gaps=gaps)
 
 
 async def no_owners(_: Collection[Id]) -> Collection[Id]:
@@ -146,8 +147,8 @@ async def no_others() -> Collection[Intent]:
 def _still_unknown(intent: Intent) -> OutcomeUnknownError:
     return OutcomeUnknownError(
         f"The history does not tell what became of the request for {intent.request.model}: what it shows could belong "
-        "to several requests, or it does not reach back so far. Compare it with your account's history by hand before "
-        "you repeat it.",
+        "to several requests or says too little of itself, or it does not reach back so far. Compare it with your "
+        "account's history by hand before you repeat it.",
         billed="unknown",
         request=intent.request,
         sent_at=intent.sent_at,

@@ -263,6 +263,27 @@ async def test_what_was_made_elsewhere_before_is_not_taken_for_a_lost_one() -> N
     assert found.id not in (old, foreign)
 
 
+@pytest.mark.parametrize("status", [None, "completed"], ids=["unreadable", "readable"])
+async def test_an_entry_that_cannot_be_read_is_no_proof_of_absence(status: str | None) -> None:
+    """The history has something, and nobody knows what; only what is known to be another's proves anything."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            raise httpx.ReadError("cut")
+        entry = {"id": 18500, "status": status, "model_slug": "gpt-5", "prompt": "A tree"}
+        return httpx.Response(200, json={"items": [entry], "total": 1})
+
+    wire = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with wire, AsyncNeuralBox("nb_test_key", http_client=wire) as nb:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await nb.generate(CLIP.model, CLIP.prompt)
+        if status is None:
+            with pytest.raises(OutcomeUnknownError, match="does not tell"):
+                await nb.reconcile(caught.value, settle=1)
+        else:
+            assert await nb.reconcile(caught.value, settle=1) is None
+
+
 @pytest.mark.parametrize("named", [faults.lost(), faults.cut()], ids=["booked", "not booked"])
 async def test_a_lost_transcription_is_not_called_absent(named: faults.Fault) -> None:
     """Something newer was heard with that model, and a recording has no prompt to tell them apart by."""

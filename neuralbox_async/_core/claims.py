@@ -39,11 +39,13 @@ class Reading:
         entries: Its generations, in the service's order.
         skew: How many seconds the service's clock is ahead of this machine's.
         whole: Whether the reading went to the history's end.
+        gaps: Whether there were entries without a readable id or status: what they are nobody knows.
     """
 
     entries: Sequence[Generation]
     skew: float = 0.0
     whole: bool = False
+    gaps: bool = False
 
     @cached_property
     def lowest_id(self) -> float:
