@@ -168,7 +168,9 @@ class Life:
             found = await self._shared.steps.reconcile(
                 self._shared.doubts, intent(row, self._shared.ledger), settle=self._shared.wishes.settle
             )
-        except APIError as error:
+        except OutcomeUnknownError:
+            raise
+        except NeuralBoxError as error:  # whatever kept it from being looked for, it may have been paid
             raise _in_doubt(row, f"The history could not be read to look for item {row.key!r}: {error}") from None
         self._began = None
         if found is not None:
@@ -205,6 +207,8 @@ class Life:
                 raise
             except ClientClosedError as error:
                 raise goes_on(error, subject) from None
+            except APIError as error:  # of the look alone nothing was charged; it is accepted all the same
+                raise evolve(error, billed="unknown") from None
             except GenerationTimeoutError as error:
                 failure = error
             await self._shared.steps.http.wait_for_window("get", paid=False, deadline=math.inf)

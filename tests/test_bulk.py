@@ -269,6 +269,19 @@ async def test_a_run_of_a_closed_client_says_so() -> None:
     assert sandbox.requests.total == 0
 
 
+async def test_a_client_that_is_closed_leaves_doubts_as_doubts() -> None:
+    """Nobody looks any more for what a POST has led to, whose answer was lost: that it costs nothing is not known."""
+    sandbox = Sandbox()
+    sandbox.order(faults.lost())
+    sandbox.order(faults.html(), on="GET /user/history", times=None)
+    async with sandbox.client() as nb, nb.generate_many([GenerationRequest("gpt-5", "Hello")]) as outcomes:
+        await anyio.sleep(5)
+        await nb.aclose()
+        (outcome,) = [each async for each in outcomes]
+    assert isinstance(outcome.error, OutcomeUnknownError)
+    assert (outcome.error.billed, len(sandbox.charges)) == ("unknown", 1)
+
+
 # --- input and reader -------------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,19 @@ async def test_an_item_may_be_named_by_the_key_that_it_was_given(tmp_path: Path,
     assert isinstance(twin.error, UsageError)
 
 
+@pytest.mark.parametrize("fault", [faults.status(422), faults.hang()], ids=["refused", "silent"])
+async def test_what_was_accepted_before_may_be_charged_whatever_its_look_says(
+    tmp_path: Path, fault: faults.Fault
+) -> None:
+    """A resumed run cannot look at it: that says nothing of the generation, which goes on."""
+    sandbox, path = rich(), tmp_path / "run.db"
+    await leave_after(sandbox, 2, path)
+    sandbox.order(fault, on="GET /generate/{id}", times=None)
+    outcomes = await run(sandbox, CLIPS, path, timeout=30)
+    assert [each.error and getattr(each.error, "billed", None) for each in outcomes] == ["unknown"] * len(CLIPS)
+    assert sandbox.booked == len(CLIPS)
+
+
 async def test_a_lost_answer_is_found_in_the_history(tmp_path: Path) -> None:
     """The run reconciles by itself: one POST, one charge, and the result."""
     sandbox, path = rich(), tmp_path / "run.db"
