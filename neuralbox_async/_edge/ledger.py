@@ -203,9 +203,13 @@ class LedgerWriter:
 
     async def aclose(self) -> None:
         """Try once more what could not be written, then close the file and let others own it."""
-        with anyio.CancelScope(shield=True):
-            async with self._turn:
-                await self._run(self._close)
+        try:
+            with anyio.CancelScope(shield=True):
+                async with self._turn:
+                    await self._run(self._close)
+        except anyio.get_cancelled_exc_class():  # asyncio's own: who comes next must not find the file in use
+            self._close()
+            raise
 
     async def _do(self, step: _Step) -> Any:
         self._database.check_process()

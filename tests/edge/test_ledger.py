@@ -416,6 +416,23 @@ def test_a_native_cancellation_harms_no_other(path: Path, victims: list[int]) ->
     assert list(states(path).values()) == ["sending"] * 8
 
 
+@pytest.mark.parametrize("steps", range(1, 4))
+@pytest.mark.parametrize("run", [inline, anyio.to_thread.run_sync], ids=["inline", "thread"])
+def test_a_native_cancellation_leaves_no_ledger_open(path: Path, run: Any, steps: int) -> None:
+    """Whoever runs next in this process finds the file as closed as after any other end, however far closing was."""
+
+    async def closed() -> None:
+        writer = await LedgerWriter.open(path, origin=ORIGIN, account=account, run=run)
+        task = asyncio.create_task(writer.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        open_to_write(path, MIGRATIONS).close()
+
+    asyncio.run(closed())
+
+
 def test_a_commit_waits_for_the_disk(path: Path) -> None:
     """Each survives a loss of power: WAL, synced at every commit."""
     database = open_to_write(path, MIGRATIONS)
