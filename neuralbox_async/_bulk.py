@@ -248,19 +248,20 @@ class Run:
             return Outcome(request=request, key=key, index=index, error=self._ends_with(failure))
         error: NeuralBoxError | OSError | None = None
         try:
-            while await life.step():
-                pass
-        except NeuralBoxError as failure:
-            error = self._ends_with(failure) if life.row.state == rows.PLANNED else failure
-        except OSError as failure:
-            error = failure
+            try:
+                while await life.step():
+                    pass
+            except NeuralBoxError as failure:
+                error = self._ends_with(failure) if life.row.state == rows.PLANNED else failure
+            except OSError as failure:
+                error = failure
+            if not self._ledger.is_kept:
+                self._hand_over(life.row)
+                await self._ledger.forget(life.row)
         except BaseException:
             self._leave(request, life.row)
             raise
         row = life.row
-        if not self._ledger.is_kept:
-            self._hand_over(row)
-            await self._ledger.forget(row)
         return Outcome(request=request, key=row.key, index=index, generation=row.generation, error=error, path=row.path)
 
     async def _life(self, item: _Item) -> Life:

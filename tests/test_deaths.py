@@ -22,6 +22,7 @@ import sniffio
 from attrs import define, evolve, field, frozen
 
 from neuralbox_async import (
+    Abandoned,
     APIStatusError,
     Event,
     GenerationFailedError,
@@ -39,7 +40,18 @@ from neuralbox_async._edge.ledger import LedgerWriter
 from neuralbox_async._edge.ledger_table import MIGRATIONS
 from neuralbox_async._life import Wishes
 from neuralbox_async.plain import PlainClient
-from neuralbox_async.sandbox import Answer, Ask, Connection, Fault, Model, Sandbox, SandboxTransport, faults, results
+from neuralbox_async.sandbox import (
+    Answer,
+    Ask,
+    Connection,
+    Fault,
+    Model,
+    Sandbox,
+    SandboxTransport,
+    VirtualTimeLoop,
+    faults,
+    results,
+)
 from neuralbox_async.sandbox.account import Job
 
 pytestmark = pytest.mark.anyio
@@ -434,3 +446,59 @@ async def test_several_that_look_alike(folder: Path, empty_ledger: Path, seed: i
         await dice.choice(STRIKES)(lambda fate=fate: story.live(fate), fate)  # type: ignore[misc]
     await story.end()
     assert story.violations() == []
+
+
+# --- without a ledger ---------------------------------------------------------------------------------------------
+
+
+class ShutDown(VirtualTimeLoop):
+    """An event loop whose program ends at one of its turns."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left, self.over = at, asyncio.Event()
+
+    def _run_once(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.over.set()
+        super()._run_once()  # type: ignore[misc]  # asyncio's own, at each turn
+
+
+def untold_at_the_end(at: int) -> tuple[bool, set[str]]:
+    """End a program amid a run, as `asyncio.run` does; return whether it had ended before, and what nobody was told."""
+    sandbox, known = Sandbox(), set[str]()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Abandoned):
+            known.add(event.request.prompt)
+
+    async def program() -> None:
+        requests = [GenerationRequest("gpt-5", "Hello"), GenerationRequest("kling-v2.1", "A flower")]
+        async with sandbox.client(observe=hear) as nb, nb.generate_many(requests) as outcomes:
+            async for outcome in outcomes:
+                known.add(outcome.request.prompt)
+
+    async def main() -> bool:
+        tasks = [asyncio.create_task(each) for each in (program(), loop.over.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].done()
+
+    with asyncio.Runner(loop_factory=lambda: ShutDown(at)) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, ShutDown)
+        ended = runner.run(main())
+    return ended, {job.prompt for job in sandbox.world.jobs.values()} - known
+
+
+# A task that is cancelled before its first turn leaves a coroutine of anyio's unawaited.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_program_that_ends_tells_of_each_generation() -> None:
+    """Whichever turn of the loop is the last: what was accepted has come out, or is told."""
+    at, ended, told = 0, False, []
+    while not ended:
+        at += 1
+        ended, untold = untold_at_the_end(at)
+        told.append(untold)
+    assert at > 30
+    assert set().union(*told) == set()
