@@ -61,6 +61,16 @@ async def test_a_price_is_settled_in_whatever_form_the_id_is_told() -> None:
     assert (budget.reserved, budget.spent) == (0, 12)
 
 
+async def test_two_posts_that_led_to_one_generation_give_both_prices_back() -> None:
+    """A service that knows a request again answers both with one id: it costs once, and nothing stays set aside."""
+    budget, wire = Budget(100), httpx.AsyncClient(transport=httpx.MockTransport(two_forms))
+    async with wire, AsyncNeuralBox("nb_test_key", http_client=wire, budget=budget) as nb:
+        clips = [await nb.submit("luma-ray2-flash", "A flower") for _ in range(2)]
+        assert (budget.reserved, budget.spent) == (30, 0)
+        await nb.wait(clips[0])
+    assert (budget.reserved, budget.spent) == (0, 12)
+
+
 async def test_one_budget_of_client_and_run_counts_once() -> None:
     """Handed to both, it is still one budget."""
     sandbox, budget = rich(), Budget(15)

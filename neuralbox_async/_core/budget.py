@@ -90,14 +90,14 @@ class Budget:
         return self._runs.get(run, {})
 
     def bind(self, name: Name, price: int) -> None:
-        """Take in which generation something is set aside for."""
+        """Take in which generation something is set aside for; of two POSTs that led to one generation, both prices."""
         if name not in self._open:
             _make_room(self._open, MOST_REMEMBERED)
-            self._open[name] = price
+        self._open[name] = self._open.get(name, 0) + price
 
     def resume(self, name: Name, price: int) -> None:
-        """Take in what a ledger says is set aside, unless it has been settled since."""
-        if name not in self._settled:
+        """Take in what a ledger says is set aside, unless that is known, or has been settled since."""
+        if name not in self._settled and name not in self._open:
             self.bind(name, price)
 
     def settle(self, name: Name, *, spent: int | None) -> None:
