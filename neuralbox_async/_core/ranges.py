@@ -75,6 +75,15 @@ def file_facts(status: int, headers: Mapping[str, str]) -> FileFacts | None:
     return FileFacts(start=start, total=total, validator=_validator(headers), digest=_digest(status, headers))
 
 
+def confirms(asked: str | None, told: str | None) -> bool:
+    """Say whether a part is of the file that was asked for, by what `If-Range` carried and what came with the part.
+
+    A server that does not know `If-Range` sends a part of whatever lies there by now. An ETag comes with every part, a
+    date may be left out (RFC 9110, 15.3.7).
+    """
+    return told == asked or (told is None and asked is not None and not _STRONG_ETAG.fullmatch(asked))
+
+
 def _validator(headers: Mapping[str, str]) -> str | None:
     etag = headers.get("etag", "")
     if headers.get("accept-ranges", "").lower() == "none":

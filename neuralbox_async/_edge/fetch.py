@@ -215,7 +215,8 @@ class Fetching:
     def _fits(self, facts: ranges.FileFacts) -> bool:
         if facts.start == 0:
             return True
-        return facts.start == self._at and facts.validator in (None, self.validator)
+        goes_on = facts.start == self._at and self.total in (None, facts.total)
+        return goes_on and ranges.confirms(self.validator, facts.validator)
 
     def _check_size(self, size: int) -> None:
         if size > self._most:

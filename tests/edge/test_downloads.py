@@ -252,6 +252,25 @@ async def test_a_part_that_nobody_asked_for_is_not_taken(field: str, server: Ser
     assert [offset(each) for each in server.asked] == [0, 700_000, 0]
 
 
+@pytest.mark.parametrize("told", ["no ETag", "another length"])
+async def test_a_part_of_who_knows_which_file_is_not_taken(told: str, server: Server, tmp_path: Path) -> None:
+    """A server that takes no notice of If-Range sends the rest of another file: a whole one comes all the same."""
+
+    class Heedless(Handler):
+        def do_GET(self) -> None:
+            if self.headers.get("Range"):
+                server.content, server.etag = (OTHER, None) if told == "no ETag" else (OTHER + b"!", '"v1"')
+                del self.headers["If-Range"]
+                if server.etag is not None:
+                    self.headers["If-Range"] = server.etag
+            super().do_GET()
+
+    server.cuts, server.RequestHandlerClass = [700_000], Heedless
+    async with server.client() as nb:
+        assert (await nb.download(server.result(), tmp_path)).read_bytes() == server.content
+    assert [offset(each) for each in server.asked] == [0, 700_000, 0]
+
+
 async def test_a_cancelled_download_goes_on_in_the_next_call(server: Server, tmp_path: Path) -> None:
     """What is on the disk is not fetched again; the progress begins where it was."""
     heard: list[tuple[int, int | None]] = []
