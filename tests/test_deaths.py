@@ -484,9 +484,8 @@ def untold_at_the_end(at: int) -> tuple[bool, set[str]]:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return tasks[0].done()
 
-    with asyncio.Runner(loop_factory=lambda: ShutDown(at)) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, ShutDown)
+    loop = ShutDown(at)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         ended = runner.run(main())
     return ended, {job.prompt for job in sandbox.world.jobs.values()} - known
 
