@@ -16,6 +16,8 @@ from neuralbox_async._edge.lock import Lock, check_file_system
 
 _APPLICATION_ID: Final = 0x4E424C47  # "NBLG"
 _BUSY_SECONDS: Final = 10.0
+# Its own words may quote a damaged schema, which Python then cannot decode.
+_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
 
 # The nth makes version n of an older file; what has been released is never changed.
@@ -56,7 +58,7 @@ class Database:
             self.connection.execute("BEGIN" if self._lock is None else "BEGIN IMMEDIATE")
             yield
             self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _SQLITE_ERRORS as error:
             self._roll_back()
             failure = _explained(self.name, error)
         except BaseException:
@@ -151,7 +153,7 @@ def _opened(path: Path, lock: Lock | None, migrations: Migrations) -> Database:
         if lock is not None:
             _settle(connection, path)
             _migrate(file, migrations)
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         failure = _explained(str(path), error)
     except BaseException:
         _close(connection)
@@ -215,7 +217,8 @@ _ADVICE: Final[Mapping[int, str]] = {
 }
 
 
-def _explained(name: str, error: sqlite3.Error) -> LedgerError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest says where
+def _explained(name: str, error: Exception) -> LedgerError:
+    usual = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else 0
+    code = getattr(error, "sqlite_errorcode", usual) & 0xFF  # the low byte is the kind, the rest says where
     advice = _ADVICE.get(code, "Check the file and its disk.")
     return LedgerError(f"The ledger {name} cannot be used: {error}. {advice}")

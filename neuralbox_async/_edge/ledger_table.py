@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -72,12 +73,19 @@ class Table:
 
     def settings(self) -> Mapping[str, Any]:
         """Return what was remembered about the run."""
-        found = json.loads(self.job("settings") or "{}")
-        return found if isinstance(found, dict) else {}
+        try:
+            found = json.loads(self.job("settings") or "{}")
+        except ValueError as error:
+            reason = str(error)
+        else:
+            return found if isinstance(found, dict) else {}
+        raise self._damaged("What was remembered", reason)
 
     def bind(self, origin: str, account: Callable[[bytes], str]) -> None:
         """Bind a new ledger to an API and an account; raise LedgerError for one that is bound to others."""
         salt = self.job("salt") or os.urandom(16).hex()
+        if not _SALT.fullmatch(salt):
+            raise self._damaged("The salt", repr(salt))
         ours = {"origin": origin, "account": account(bytes.fromhex(salt))}
         for name, value in ours.items():
             theirs = self.job(name)
@@ -245,7 +253,7 @@ class Table:
                 number=number,
                 key=key,
                 index=index,
-                state=state,
+                state=_known_state(state),
                 request=asked,
                 generation=known,
                 error=None if error is None else rows.read_error(error, request=asked, generation=known),
@@ -259,12 +267,16 @@ class Table:
             )
         except (KeyError, TypeError, ValueError, NeuralBoxError) as unreadable:
             reason = f"{type(unreadable).__name__}: {unreadable}"
-        raise LedgerError(
-            f"Item {key!r} of the ledger {self.database.name} is damaged ({reason}); restore a copy of it: what was "
-            "sent after that was made is sent again."
+        raise self._damaged(f"Item {key!r}", reason)
+
+    def _damaged(self, what: str, reason: str) -> LedgerError:
+        return LedgerError(
+            f"{what} of the ledger {self.database.name} is damaged ({reason}); restore a copy of it: what was sent "
+            "after that was made is sent again."
         )
 
 
+_SALT: Final = re.compile(r"([0-9a-f]{2})+")
 _BOUND: Final[Mapping[str, str]] = {"origin": "base_url", "account": "account's key"}
 _WAY_OUT: Final[Mapping[str, str]] = {
     "origin": "",
@@ -273,6 +285,12 @@ _WAY_OUT: Final[Mapping[str, str]] = {
 
 
 _LARGEST: Final = 2**63 - 1  # of SQLite's integers
+
+
+def _known_state(state: str) -> str:
+    if state not in rows.STATES:
+        raise ValueError(f"{state!r} is no state")
+    return state
 
 
 def _stored_id(generation_id: Id) -> Id:

@@ -660,6 +660,43 @@ def test_a_row_that_cannot_be_read_is_named(path: Path) -> None:
         list(ledger.rows())
 
 
+async def read_whole(path: Path) -> None:
+    """Read all that a ledger holds, as a run and from outside."""
+    async with opened(path) as writer:
+        await writer.rows()
+    with Ledger(path) as ledger:
+        assert ledger.settings == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE item SET state = 'compleued'", r"'a'.*is damaged"),
+        ("INSERT OR REPLACE INTO job VALUES ('settings', '{')", "What was remembered .*is damaged"),
+        ("INSERT OR REPLACE INTO job VALUES ('salt', '0x')", "The salt .*is damaged"),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_flipped_bit_is_named(path: Path, change: str, said: str) -> None:
+    """SQLite finds nothing wrong with another text in a column: it is an error of the ledger's, and no other."""
+    async with opened(path) as writer:
+        await writer.add(evolve(REQUEST, key="a"), index=0, repeat=0)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+        connection.commit()
+    with pytest.raises(LedgerError, match=said):
+        await read_whole(path)
+
+
+def test_a_damaged_schema_is_said_whatever_is_in_it(path: Path) -> None:
+    """SQLite's own message quotes bytes that are no text."""
+    begun(path)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE item", b"CREATE \xff\xfeBLE item"))
+    for opening in (Ledger, Ledger.create):
+        with pytest.raises(LedgerError, match="damaged"):
+            opening(path)
+
+
 def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     """A temporary file may be made first, and a crash may leave one."""
     path.touch(mode=0o644)
