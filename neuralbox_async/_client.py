@@ -268,7 +268,7 @@ class AsyncNeuralBox:
             UsageError: it is not finished yet.
             GenerationFailedError: it failed, there is nothing to download.
             ResponseError: it has no result, one of more than `max_bytes`, or one on a host that this client does not
-                know.
+                know; or a web page came in its place.
             APIStatusError, APIConnectionError: the file could not be fetched (results expire).
             OSError: the file could not be written.
         """

@@ -27,6 +27,7 @@ from neuralbox_async import (
     PermissionDeniedError,
     Rate,
     RateLimitError,
+    ResponseError,
     Retrying,
     UsageError,
 )
@@ -60,6 +61,17 @@ async def test_a_video_is_waited_for_and_downloaded(family: str, tmp_path: Path)
     assert path.stat().st_size > 100
     assert (sandbox.requests.posts, sandbox.requests.files_with_key, len(sandbox.charges)) == (1, 0, 1)
     assert clip.tokens_spent == sandbox.charges[0].tokens
+
+
+async def test_a_web_page_is_never_a_result(tmp_path: Path) -> None:
+    """A gateway that says with a 200 that it is away is asked until the timeout, and nothing is saved of it."""
+    sandbox = Sandbox(plan="elite")
+    sandbox.order(faults.html(200), on="GET /generations/{name}", times=None)
+    async with sandbox.client() as nb:
+        clip = await nb.generate("kling-v2.1", "A flower")
+        with pytest.raises(ResponseError, match="a web page came") as caught:
+            await nb.download(clip, tmp_path, timeout=60)
+    assert (caught.value.billed, list(tmp_path.iterdir())) == ("yes", [])
 
 
 @pytest.mark.parametrize("family", ["a", "b"])

@@ -82,7 +82,7 @@ class Fetching:
         self._most = most
         self._at = self._furthest = at
         self._failures = 0
-        self._renewed = self._whole = False
+        self._renewed = self._whole = self._is_page = False
         self._held = AsyncExitStack()
         self._unread: tuple[httpx.Response, AsyncIterator[bytes]] | None = None
         self._pieces: AsyncIterator[bytes] | None = None
@@ -133,6 +133,11 @@ class Fetching:
         raise failure
 
     def _taken(self, data: bytes | None) -> Piece | None:
+        if self._is_page and self._at == 0 and (data or b"").lstrip().startswith(b"<"):
+            raise ResponseError(
+                f"download {self._id}: a web page came in place of the file; see generation.url in a browser.",
+                retryable=True,
+            )
         if data is None and self.total in (None, self._at):
             return None
         self._at += len(data or b"")
@@ -210,6 +215,8 @@ class Fetching:
         if coding != "identity":  # what the headers say is then about the packed bytes
             facts = evolve(facts, total=None, validator=None, digest=None)
         self._at, self.total, self.validator, self.digest = facts.start, facts.total, facts.validator, facts.digest
+        # What stands in front of a storage host may say that it is away with a 200.
+        self._is_page = response.headers.get("content-type", "").lower().startswith("text/html")
         self._check_size(self.total or 0)
 
     def _fits(self, facts: ranges.FileFacts) -> bool:

@@ -271,6 +271,23 @@ async def test_a_part_of_who_knows_which_file_is_not_taken(told: str, server: Se
     assert [offset(each) for each in server.asked] == [0, 700_000, 0]
 
 
+@pytest.mark.parametrize("content", [b"\n<!doctype html><title>Be right back</title>", FILE], ids=["page", "file"])
+async def test_a_web_page_is_no_result(content: bytes, server: Server, tmp_path: Path) -> None:
+    """What came in place of the file is asked for again; a file that is called a page is a file."""
+
+    class Away(Handler):
+        def do_GET(self) -> None:
+            server.content = FILE if server.asked else content
+            server.more = {} if server.asked else {"Content-Type": "text/html; charset=utf-8"}
+            super().do_GET()
+
+    server.RequestHandlerClass = Away
+    async with server.client() as nb:
+        assert (await nb.download(server.result(), tmp_path)).read_bytes() == FILE
+    assert len(server.asked) == 1 + (content != FILE)
+    assert names(tmp_path) == ["7.png"]
+
+
 async def test_a_cancelled_download_goes_on_in_the_next_call(server: Server, tmp_path: Path) -> None:
     """What is on the disk is not fetched again; the progress begins where it was."""
     heard: list[tuple[int, int | None]] = []
