@@ -69,7 +69,12 @@ MUTANTS = (
     ),
     Mutant(
         "no floor of ids",
-        {"return entry.id > intent.after_id": "return True"},
+        {"if entry.id <= intent.after_id:": "if False:"},
+        (CLAIMS,),
+    ),
+    Mutant(
+        "an older date does not count against a newer id",
+        {"return None if is_later is False else True": "return True"},
         (CLAIMS,),
     ),
     Mutant(
