@@ -232,8 +232,9 @@ class Pages:
 
     def rest(self, *, now: float, least: float = 0.0) -> None:
         """Leave the history alone for a while, the longer the more often it did not help, or for `least` seconds."""
-        self._rested_at, self._forbidden_until = now, now + least
-        self._rests_until, self._rest = now + max(self._rest, least), min(LONGEST_REST, 2 * self._rest)
+        self._rested_at, self._forbidden_until = now, max(self._forbidden_until, now + least)
+        self._rests_until = max(self._forbidden_until, now + self._rest)
+        self._rest = min(LONGEST_REST, 2 * self._rest)
 
     def has_failed_since(self, when: float) -> bool:
         """Say whether it has not helped since then (loop time)."""

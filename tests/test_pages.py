@@ -85,6 +85,14 @@ def test_jobs_of_other_kinds_and_moments_are_not_alike(options: dict[str, Any]) 
     assert pages.alike(watch_of(**options)) != pages.alike(watch_of())
 
 
+def test_a_second_failure_does_not_shorten_what_the_service_has_asked_for() -> None:
+    """Of several pages under way one may be told to wait five minutes, and the next merely be cut."""
+    pages = Pages(Jobs(), Pacing())
+    pages.rest(now=100.0, least=300.0)
+    pages.rest(now=105.0)
+    assert pages.rests_until(most=60.0) == 400.0
+
+
 def test_a_history_that_rested_on_one_event_loop_does_not_on_the_next() -> None:
     """A clock that shows less is another loop's, so what was to be waited for on the old one is over."""
     pages = Pages(Jobs(), Pacing())
