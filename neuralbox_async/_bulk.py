@@ -6,7 +6,7 @@ cannot be written) ends the run: nothing new is begun, what is under way comes o
 
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from neuralbox_async._blocks import block
 from neuralbox_async._core import rows
-from neuralbox_async._core.budget import Reservation
+from neuralbox_async._core.budget import Name, Reservation
 from neuralbox_async._core.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -121,34 +121,44 @@ class Run:
         if not self._ledger.is_kept or not self._steps.budgets:
             yield
             return
+        await self._price_the_unpriced()
         await self._take_over()
         try:
-            await self._price_the_unpriced()
             yield
         finally:
             with suppress(LedgerError):  # what cannot be read, nobody can settle; it stays set aside
-                doubts = {row.key: row.reserved or 0 async for row in self._every(rows.IN_DOUBT)}
+                doubts = await self._doubts()
                 for budget in self._steps.budgets:
                     budget.leave(self._ledger.name, doubts)
 
     async def _take_over(self) -> None:
-        summary = await self._ledger.summary()
+        summary, doubts, begun = await self._ledger.summary(), await self._doubts(), dict[str, tuple[Name, int]]()
+        async for row in self._every(rows.ACCEPTED):
+            assert row.generation is not None  # noqa: S101 - no row is accepted without a generation
+            begun[row.key] = self._steps.http.reservations.name(row.generation), row.reserved or 0
         for budget in self._steps.budgets:
             found = await self._ledger.named(budget.in_doubt(self._ledger.name))
             since = {row.key: (rows.spent(row) or 0, row.reserved or 0) for row in found}
             budget.take_over(
-                self._ledger.name, spent=summary.tokens_spent, reserved=summary.tokens_reserved, since=since
+                self._ledger.name,
+                spent=summary.tokens_spent,
+                reserved=summary.tokens_reserved,
+                since=since,
+                doubts=doubts,
+                begun=begun,
             )
 
+    async def _doubts(self) -> Mapping[str, int]:
+        """Return what is set aside for each item in doubt, by its key."""
+        return {row.key: row.reserved or 0 async for row in self._every(rows.IN_DOUBT)}
+
     async def _price_the_unpriced(self) -> None:
-        """Set aside what may become of what was sent without a budget."""
+        """Write down what may become of what was sent without a budget."""
         for state in (rows.IN_DOUBT, rows.ACCEPTED):
             async for row in self._every(state):
                 if row.reserved is None:
                     price = await self._steps.price(row.request, deadline=clock.now() + self._wishes.seconds)
                     await self._ledger.move(row, state, error=row.error, reserved=price)
-                    for budget in self._steps.budgets:
-                        budget.hold(price)
 
     async def _every(self, state: str) -> AsyncIterator[Row]:
         last = 0

@@ -477,6 +477,34 @@ async def test_a_budget_sets_aside_what_a_run_without_it_has_left_in_doubt(tmp_p
     assert (budget.reserved, budget.spent) == (0, 0)
 
 
+async def test_what_was_sent_within_another_budget_is_set_aside_once_it_is_met(tmp_path: Path) -> None:
+    """The budget knows the ledger already, and not the item in doubt: dropped later, no more comes back than went."""
+    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)
+    await run(sandbox, [], path, budget=budget)
+    sandbox.order(faults.lost())
+    await run(sandbox, CLIPS[:1], path, budget=100, settle=5)
+    await run(sandbox, [], path, budget=budget, settle=5)
+    assert (budget.reserved, budget.spent) == (15, 0)
+    with Ledger(path) as ledger:
+        ledger.resolve("clip-0", "drop")
+    await run(sandbox, [], path, budget=budget)
+    assert (budget.reserved, budget.spent) == (0, 0)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+async def test_what_another_budget_has_under_way_is_set_aside_once(tmp_path: Path, known: bool) -> None:  # noqa: FBT001 - a table's column
+    """However often a run meets it before it is done, and whether the budget knows the ledger or not."""
+    sandbox, path, budget = rich(), tmp_path / "run.db", Budget(100)
+    if known:
+        await run(sandbox, [], path, budget=budget)
+    await run(sandbox, CLIPS[:2], path, budget=100, timeout=5)
+    for _ in range(2):
+        async with sandbox.client() as nb, nb.generate_many([], ledger=path, budget=budget):
+            assert (budget.reserved, budget.spent) == (30, 0)
+    assert [each.error for each in await run(sandbox, [], path, budget=budget)] == [None, None]
+    assert (budget.reserved, budget.spent) == (0, 30)
+
+
 async def test_a_new_ledger_in_an_old_one_s_place_is_not_mistaken_for_it(tmp_path: Path) -> None:
     """Nobody knows what became of what was in doubt in the old one: it stays set aside."""
     sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)

@@ -68,17 +68,36 @@ class Budget:
         """Set a price aside for what was sent already, also beyond the limit."""
         self.reserved += price
 
-    def take_over(self, run: str, *, spent: int, reserved: int, since: Mapping[str, tuple[int, int]]) -> None:
-        """Take in what others have done with a run's ledger: all of it at first, later what became of its doubts.
+    def take_over(
+        self,
+        run: str,
+        *,
+        spent: int,
+        reserved: int,
+        since: Mapping[str, tuple[int, int]],
+        doubts: Mapping[str, int],
+        begun: Mapping[str, tuple[Name, int]],
+    ) -> None:
+        """Take in what others have done with a run's ledger: all of it at first, later what is not final there.
 
-        `since` has what each item of `in_doubt` that the ledger has still has spent and set aside by now, by its key.
+        Args:
+            run: Which ledger it is.
+            spent: What all of its items have cost.
+            reserved: What is set aside for all of them.
+            since: What each item of `in_doubt` that it has still has cost, and what is set aside for it by now.
+            doubts: What is set aside for each item in doubt.
+            begun: Which generation each accepted item is, and what is set aside for it.
         """
-        left = self._runs.get(run)
-        if left is None:
+        left = self._runs.get(run, {})
+        others = dict(each for key, each in begun.items() if key not in left and not self._knows(each[0]))
+        if run not in self._runs:
             self.release(-reserved, spent=spent)
         else:
             for key, (its_spent, its_reserved) in since.items():
                 self.release(left[key] - its_reserved, spent=its_spent)
+            self.hold(sum(others.values()) + sum(price for key, price in doubts.items() if key not in left))
+        for name, price in others.items():
+            self.bind(name, price)
         self._runs[run] = {}
 
     def leave(self, run: str, doubts: Mapping[str, int]) -> None:
@@ -97,8 +116,11 @@ class Budget:
 
     def resume(self, name: Name, price: int) -> None:
         """Take in what a ledger says is set aside, unless that is known, or has been settled since."""
-        if name not in self._settled and name not in self._open:
+        if not self._knows(name):
             self.bind(name, price)
+
+    def _knows(self, name: Name) -> bool:
+        return name in self._open or name in self._settled
 
     def settle(self, name: Name, *, spent: int | None) -> None:
         """Let what a generation has cost (None: nobody knows) take the place of its price, if there is one; once."""
@@ -142,14 +164,14 @@ class Reservations:
         """Take in for which generation a price is set aside."""
         for budget in reservation.budgets:
             self.budgets.add(budget)
-            budget.bind(self._name(generation), reservation.price)
+            budget.bind(self.name(generation), reservation.price)
         self.see(generation)
 
     def resume(self, generation: Generation, reservation: Reservation) -> None:
         """Take in what a ledger says is set aside, but in budgets that have settled it since."""
         for budget in reservation.budgets:
             self.budgets.add(budget)
-            budget.resume(self._name(generation), reservation.price)
+            budget.resume(self.name(generation), reservation.price)
         self.see(generation)
 
     def doubt(self, sent_at: float, reservation: Reservation) -> None:
@@ -173,9 +195,10 @@ class Reservations:
         if spent is not None and generation.model is not None:
             self.dearest[generation.model] = max(spent, self.dearest.get(generation.model, 0))
         for budget in list(self.budgets) if self.budgets else ():
-            budget.settle(self._name(generation), spent=spent)
+            budget.settle(self.name(generation), spent=spent)
 
-    def _name(self, generation: Generation) -> Name:
+    def name(self, generation: Generation) -> Name:
+        """Return what tells a generation from all others."""
         return self.origin, identity(generation.id)
 
 
