@@ -75,13 +75,16 @@ def file_facts(status: int, headers: Mapping[str, str]) -> FileFacts | None:
     return FileFacts(start=start, total=total, validator=_validator(headers), digest=_digest(status, headers))
 
 
-def confirms(asked: str | None, told: str | None) -> bool:
-    """Say whether a part is of the file that was asked for, by what `If-Range` carried and what came with the part.
+def confirms(asked: str | None, headers: Mapping[str, str]) -> bool:
+    """Say whether a part is of the file that was asked for, by what `If-Range` carried and the part's own headers.
 
     A server that does not know `If-Range` sends a part of whatever lies there by now. An ETag comes with every part, a
-    date may be left out (RFC 9110, 15.3.7).
+    date may be left out (RFC 9110, 15.3.7); one that compares weakly is another file's all the same.
     """
-    return told == asked or (told is None and asked is not None and not _STRONG_ETAG.fullmatch(asked))
+    etag, modified = headers.get("etag"), headers.get("last-modified")
+    if asked is None or _STRONG_ETAG.fullmatch(asked):
+        return asked is not None and etag == asked
+    return etag is None and modified in (None, asked)
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:

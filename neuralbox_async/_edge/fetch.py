@@ -4,7 +4,7 @@ Redirects are followed by hand, and each hop is checked as if it had been the ad
 goes on where it was, if the server can tell that it is still the same file, and else from the start.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -197,16 +197,11 @@ class Fetching:
         if not response.is_success:
             raise self._refused(response)
         facts = ranges.file_facts(status, response.headers) if status in (200, 206) else None
-        if facts is None or not self._fits(facts):
+        if facts is None or not self._fits(facts, response.headers):
             self.validator = None
             raise self._cut(f"HTTP {status} came with a part that nobody asked for, or with none")
         if facts.start:  # what this answer leaves out, the first one said
-            facts = evolve(
-                facts,
-                total=facts.total or self.total,
-                validator=facts.validator or self.validator,
-                digest=facts.digest or self.digest,
-            )
+            facts = evolve(facts, validator=self.validator, digest=facts.digest or self.digest)
         coding = bodies.coding(response)
         self._pieces = bodies.pieces(response)
         self._unread = response, self._pieces
@@ -219,11 +214,11 @@ class Fetching:
         self._is_page = response.headers.get("content-type", "").lower().startswith("text/html")
         self._check_size(self.total or 0)
 
-    def _fits(self, facts: ranges.FileFacts) -> bool:
+    def _fits(self, facts: ranges.FileFacts, headers: Mapping[str, str]) -> bool:
         if facts.start == 0:
             return True
         goes_on = facts.start == self._at and self.total in (None, facts.total)
-        return goes_on and ranges.confirms(self.validator, facts.validator)
+        return goes_on and ranges.confirms(self.validator, headers)
 
     def _check_size(self, size: int) -> None:
         if size > self._most:

@@ -6,7 +6,7 @@ from hashlib import md5, sha256, sha512
 import pytest
 
 from neuralbox_async import APIConnectionError
-from neuralbox_async._core.ranges import Digest, FileFacts, file_facts
+from neuralbox_async._core.ranges import Digest, FileFacts, confirms, file_facts
 
 DATE = "Tue, 10 Mar 2026 12:00:00 GMT"
 OLDER = "Tue, 10 Mar 2026 11:58:00 GMT"
@@ -73,6 +73,27 @@ def test_a_part_that_does_not_say_where_it_begins_is_none(content_range: str) ->
 def test_only_what_compares_strongly_is_a_validator(headers: dict[str, str], validator: str | None) -> None:
     """A weak or young validator may be that of another file with the same meaning, or of the same second."""
     assert facts(headers).validator == validator
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "fits"),
+    [
+        ('"v1"', {"etag": '"v1"'}, True),
+        ('"v1"', {"etag": '"v1"', "last-modified": NOW}, True),
+        ('"v1"', {"etag": '"v2"'}, False),
+        ('"v1"', {"etag": 'W/"v1"'}, False),
+        ('"v1"', {}, False),
+        (OLDER, {"last-modified": OLDER, "date": DATE}, True),
+        (OLDER, {}, True),
+        (OLDER, {"last-modified": DATE}, False),
+        (OLDER, {"last-modified": NOW, "date": DATE}, False),  # too young to be a validator, and another all the same
+        (OLDER, {"last-modified": OLDER, "etag": 'W/"v2"'}, False),
+        (None, {}, False),
+    ],
+)
+def test_a_part_is_of_the_file_that_was_asked_for(asked: str | None, headers: dict[str, str], fits: bool) -> None:  # noqa: FBT001 - a table's column
+    """What a part says of its file is what was asked for; only a date may be left out."""
+    assert confirms(asked, headers) is fits
 
 
 @pytest.mark.parametrize(
