@@ -11,9 +11,9 @@ and an older date.
 import math
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Final
 
 from attrs import define, field, frozen
@@ -166,14 +166,18 @@ class _Group:
 
 
 def _silent(entries: Iterable[Generation]) -> Sequence[Generation]:
-    """Return entries that do not say what was asked for; of those that are alike the newest: up to four of a model."""
-    found: dict[tuple[str | None, bool, bool], Generation] = {}
-    for entry in entries:
-        if (entry.prompt or "").strip() and entry.category != SPEECH_TO_TEXT:
-            continue
-        kind = (entry.model, isinstance(entry.id, int), entry.created_at is None)
+    """Return entries that do not say what was asked for; of those that are alike the newest."""
+    without = (each for each in entries if not (each.prompt or "").strip() or each.category == SPEECH_TO_TEXT)
+    return [entry for _, entry in _newest(("", each) for each in without)]
+
+
+def _newest(entries: Iterable[tuple[str, Generation]]) -> Iterable[tuple[str, Generation]]:
+    """Return the newest of entries that are alike and say the same: up to four of a model."""
+    found: dict[tuple[str, str | None, bool, bool], Generation] = {}
+    for shown, entry in entries:
+        kind = (shown, entry.model, isinstance(entry.id, int), entry.created_at is None)
         found[kind] = max(found.get(kind, entry), entry, key=_age_order)
-    return list(found.values())
+    return [(kind[0], entry) for kind, entry in found.items()]
 
 
 def _grouped(
@@ -196,24 +200,18 @@ def _grouped(
 
 def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: float) -> None:
     """Give each entry to the groups that it may belong to."""
-    prompts = [each.prompt for each in groups]
     doubts = {id(each): _loosest(each.intents, skew) for each in groups}
     posts = {id(each): _loosest(each.on_their_way, skew) for each in groups}
+    others: list[tuple[str, Generation]] = []
     for entry in entries:
         shown = _plain(entry.prompt or "")
-        stem = _stem(shown) or shown
-        near: list[_Group] = []
-        cut: list[_Group] = []
-        for place in range(bisect_left(prompts, stem), len(prompts)):
-            if not prompts[place].startswith(stem):
-                break  # in order, those that begin with the stem lie together, the stem itself at their head
-            (near if _says(shown, prompts[place]) else cut).append(groups[place])
-        answers = {id(each): _answers(doubts[id(each)], entry, skew) for each in (*near, *cut)}
+        near = _near(shown, groups)
+        answers = {id(each): _answers(doubts[id(each)], entry, skew) for each in near}
         could = [each for each in near if answers[id(each)] - {False}]
+        if shown and not could:
+            others.append((shown, entry))
         for each in could:
             each.is_vague |= None in answers[id(each)]
-        for each in cut if shown and not could else ():  # it is another prompt, or cut short without a mark
-            each.is_vague |= bool(answers[id(each)] - {False})
         is_awaited = any(True in _answers(posts[id(each)], entry, skew) for each in near)
         for group in could:
             if True not in answers[id(group)]:
@@ -223,6 +221,20 @@ def _sort_in(entries: Iterable[Generation], groups: Sequence[_Group], skew: floa
             else:
                 group.entries.append(entry)
                 group.is_disputed = group.is_disputed or len(could) > 1
+    for shown, entry in _newest(others):  # it is another prompt, or cut short without a mark
+        for group in _beginning(shown, groups):
+            group.is_vague |= bool(_answers(doubts[id(group)], entry, skew) - {False})
+
+
+def _near(shown: str, groups: Sequence[_Group]) -> list[_Group]:
+    """Return the groups whose prompt the history's words can be."""
+    return list(takewhile(lambda each: _says(shown, each.prompt), _beginning(_stem(shown) or shown, groups)))
+
+
+def _beginning(stem: str, groups: Sequence[_Group]) -> Iterator[_Group]:
+    """Yield the groups whose prompts begin with a stem: in order they lie together, the stem itself at their head."""
+    first = bisect_left(groups, stem, key=lambda each: each.prompt)
+    return takewhile(lambda each: each.prompt.startswith(stem), (groups[at] for at in range(first, len(groups))))
 
 
 def _answers(intents: Iterable[Intent], entry: Generation, skew: float) -> set[bool | None]:

@@ -472,6 +472,28 @@ def test_what_says_nothing_takes_nothing_away() -> None:
     assert claims([intent()], entry(9, prompt=None), entry(11, prompt=None), entry(8, prompt=None)).disputed == {"a"}
 
 
+class Counted(Intent):
+    """An intent that counts how often anything is held against its time."""
+
+    asked = 0
+
+    def left_between(self, skew: float) -> tuple[float, float]:
+        """Count, and answer as ever."""
+        Counted.asked += 1
+        return super().left_between(skew)
+
+
+@pytest.mark.parametrize("prompt", [None, "A flower"])
+def test_many_that_do_not_say_enough_are_held_against_each_intent_as_one(prompt: str | None) -> None:
+    """A long history of recordings, or of a prompt that others begin with, takes no longer than any other."""
+    requests = [GenerationRequest("kling-v2.1", f"A flower {number}") for number in range(50)]
+    asked = [Counted(key=each.prompt, request=each, sent_at=NOON, after_id=10) for each in requests]
+    Counted.asked = 0
+    shown = (entry(number, prompt=prompt) for number in range(11, 511))
+    assert claims(asked, *shown).disputed == {each.key for each in asked}
+    assert Counted.asked < 50 * 20
+
+
 def test_no_two_posts_leave_at_one_moment() -> None:
     """Clocks may tick slowly; one that is set back is believed."""
     known = Known()
