@@ -4,6 +4,7 @@ Redirects are followed by hand, and each hop is checked as if it had been the ad
 goes on where it was, if the server can tell that it is still the same file, and else from the start.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -133,7 +134,7 @@ class Fetching:
         raise failure
 
     def _taken(self, data: bytes | None) -> Piece | None:
-        if self._is_page and self._at == 0 and (data or b"").lstrip().startswith(b"<"):
+        if self._is_page and self._at == 0 and (data or b"").removeprefix(BOM_UTF8).lstrip().startswith(b"<"):
             raise ResponseError(
                 f"download {self._id}: a web page came in place of the file; see generation.url in a browser.",
                 retryable=True,

@@ -271,7 +271,10 @@ async def test_a_part_of_who_knows_which_file_is_not_taken(told: str, server: Se
     assert [offset(each) for each in server.asked] == [0, 700_000, 0]
 
 
-@pytest.mark.parametrize("content", [b"\n<!doctype html><title>Be right back</title>", FILE], ids=["page", "file"])
+PAGE = b"\n<!doctype html><title>Be right back</title>"
+
+
+@pytest.mark.parametrize("content", [PAGE, b"\xef\xbb\xbf" + PAGE, FILE], ids=["page", "marked as UTF-8", "file"])
 async def test_a_web_page_is_no_result(content: bytes, server: Server, tmp_path: Path) -> None:
     """What came in place of the file is asked for again; a file that is called a page is a file."""
 
