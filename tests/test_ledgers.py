@@ -463,26 +463,13 @@ async def test_what_a_run_without_the_budget_finds_is_told_to_it(tmp_path: Path)
         assert (budget.reserved, budget.spent) == (0, 15)
 
 
-async def test_a_budget_sets_aside_what_a_run_without_it_has_left_in_doubt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [None, 100], ids=["none", "another"])
+async def test_a_budget_sets_aside_what_a_run_without_it_has_left_in_doubt(tmp_path: Path, other: int | None) -> None:
     """It knows the ledger already, and not that item: its price is set aside before it is settled."""
     sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)
     await run(sandbox, [], path, budget=budget)
     sandbox.order(faults.lost())
-    await run(sandbox, CLIPS[:1], path, settle=5)
-    await run(sandbox, [], path, budget=budget, settle=5)
-    assert (budget.reserved, budget.spent) == (15, 0)
-    with Ledger(path) as ledger:
-        ledger.resolve("clip-0", "drop")
-    await run(sandbox, [], path, budget=budget)
-    assert (budget.reserved, budget.spent) == (0, 0)
-
-
-async def test_what_was_sent_within_another_budget_is_set_aside_once_it_is_met(tmp_path: Path) -> None:
-    """The budget knows the ledger already, and not the item in doubt: dropped later, no more comes back than went."""
-    sandbox, path, budget = rich(history_lag=math.inf), tmp_path / "run.db", Budget(100)
-    await run(sandbox, [], path, budget=budget)
-    sandbox.order(faults.lost())
-    await run(sandbox, CLIPS[:1], path, budget=100, settle=5)
+    await run(sandbox, CLIPS[:1], path, budget=other, settle=5)
     await run(sandbox, [], path, budget=budget, settle=5)
     assert (budget.reserved, budget.spent) == (15, 0)
     with Ledger(path) as ledger:
